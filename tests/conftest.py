@@ -1,0 +1,16 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with reference results and real volumes; tests that need it skip where it is absent."""
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("ZNN_SHARED", beside))
+    if not (folder / "znn" / "golden").is_dir():
+        pytest.skip(f"reference data not found at {folder}; set ZNN_SHARED to its folder")
+    return folder
