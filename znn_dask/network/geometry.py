@@ -88,9 +88,9 @@ def dilations(order: Sequence[NodeGroup], edges: Sequence[EdgeGroup]) -> dict[st
             known = result.setdefault(edge.output, there)
             if known != there and edge.output not in dense:
                 raise NetworkError(
-                    f"node group {edge.output!r}: edge group {source[edge.output]!r} brings dilation"
-                    f" {show(known)} but edge group {edge.name!r} brings {show(there)};"
-                    " make the strides before it equal"
+                    f"node group {edge.output!r}: edge group {source[edge.output]!r} brings a"
+                    f" dilation of {show(known)} but edge group {edge.name!r} brings {show(there)};"
+                    " make the strides on both paths equal"
                 )
             source.setdefault(edge.output, edge.name)
     return result

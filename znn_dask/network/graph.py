@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from znn_dask.network import geometry
+from znn_dask.network.builder import Builder
 from znn_dask.network.geometry import show
 from znn_dask.network.groups import EdgeGroup, NetworkError, NodeGroup, Triple
 from znn_dask.network.validation import validate
@@ -13,24 +14,17 @@ __all__ = ["EdgeGroup", "Network", "NetworkError", "NodeGroup", "Triple"]
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(Builder):
     """A directed acyclic graph of node groups joined by edge groups.
 
     Immutable. It is validated when first asked about its shape, so that unfinished networks can be
     built and files read freely; then NetworkError says in one line what is wrong. All sizes are
-    z, y, x in voxels.
+    z, y, x in voxels. The methods that add groups are those of `Builder`.
     """
-
-    nodes: tuple[NodeGroup, ...] = ()
-    edges: tuple[EdgeGroup, ...] = ()
 
     def node(self, name: str) -> NodeGroup:
         """The node group called `name`; NetworkError when there is none."""
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        known = ", ".join(node.name for node in self.nodes) or "none"
-        raise NetworkError(f"there is no node group {name!r}; use one of: {known}")
+        return self._find(name)
 
     def edge(self, name: str) -> EdgeGroup:
         """The edge group called `name`; NetworkError when there is none."""
