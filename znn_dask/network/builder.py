@@ -158,12 +158,20 @@ class Builder:
         *sources: str,
         function: str | None = None,
         function_args: Sequence[float] = (),
+        dense: bool = False,
     ) -> Self:
-        """Add up the maps of `sources`; with `function`, add biases and apply it to the sum."""
-        kind = "sum" if function is None else "transfer"
-        size = self._find(sources[0]).size if sources else 0
+        """Add up the maps of `sources`; with `function`, add biases and apply it to the sum.
+
+        `dense` resets the dilation of what follows to 1; it is needed when the dilations of the
+        sources differ.
+        """
         node = NodeGroup(
-            name, kind, size, function=function or "linear", function_args=tuple(function_args)
+            name,
+            "sum" if function is None else "transfer",
+            self._find(sources[0]).size if sources else 0,
+            function=function or "linear",
+            function_args=tuple(function_args),
+            dense=dense,
         )
         return self._gather(node, "dummy", sources)
 

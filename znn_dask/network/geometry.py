@@ -90,7 +90,7 @@ def dilations(order: Sequence[NodeGroup], edges: Sequence[EdgeGroup]) -> dict[st
                 raise NetworkError(
                     f"node group {edge.output!r}: edge group {source[edge.output]!r} brings a"
                     f" dilation of {show(known)} but edge group {edge.name!r} brings {show(there)};"
-                    " make the strides on both paths equal"
+                    " make the strides equal, or let dense 1 at the group reset the dilation"
                 )
             source.setdefault(edge.output, edge.name)
     return result

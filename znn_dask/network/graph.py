@@ -150,3 +150,12 @@ class Network(Builder):
             if node.has_biases:
                 shapes[f"{node.name}.biases"] = (node.size,)
         return shapes
+
+    def _repr_svg_(self) -> str | None:
+        """The network's picture in a notebook; nothing while it is unfinished or impossible."""
+        from znn_dask.network.drawing import draw  # drawing is written in terms of Network
+
+        try:
+            return draw(self)
+        except NetworkError:
+            return None
