@@ -92,6 +92,11 @@ class Network(Builder):
         seen = [self.fields_of_view[node.name] for node in self.inputs]
         return geometry.triple(map(max, zip(*seen, strict=True)))
 
+    @cached_property
+    def fields_of_view_so_far(self) -> dict[str, Triple]:
+        """For each node group, how many input voxels one of its voxels depends on, per axis."""
+        return geometry.fields_of_view_so_far(self.topological, self.edges, self._dilations)
+
     def sizes(self, output_size: Triple) -> dict[str, Triple]:
         """Size of every node group's maps when each output has `output_size`."""
         if len(output_size) != 3 or min(output_size) < 1:
