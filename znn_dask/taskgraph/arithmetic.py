@@ -13,6 +13,9 @@ from typing import Any
 from znn_dask.kernels.geometry import Triple
 
 
+ALGORITHMS = ("auto", "direct", "fft", "tiled")
+
+
 class PlanError(ValueError):
     """No plan for this request: says what was asked, and what would do."""
 

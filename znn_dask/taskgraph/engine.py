@@ -56,23 +56,24 @@ class Engine:
         self._work = threading.Condition()
         self._idle = 0
         self._closed = False
+        self._surplus = 0
         self._threads: list[threading.Thread] = []
         self.grow(threads)
 
     @property
     def threads(self) -> int:
         """How many jobs run at once."""
-        return len(self._threads)
+        return len(self._threads) - self._surplus
 
     def grow(self, threads: int) -> None:
         """Add threads, as when a second worker starts in this process."""
-        for _ in range(threads):
-            i = len(self._threads)
-            thread = threading.Thread(
-                target=self._run, args=(i,), name=f"znn-engine-{i}", daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
+        with self._work:
+            for _ in range(threads):
+                i = len(self._threads)
+                name = f"znn-engine-{i}"
+                thread = threading.Thread(target=self._run, args=(i,), name=name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def submit(self, jobs: Iterable[Job]) -> None:
         """Queue jobs; the needs of each stand before it or were submitted earlier."""
@@ -102,12 +103,19 @@ class Engine:
         if waiter.error is not None:
             raise waiter.error
 
-    def close(self) -> None:
-        """Finish what was submitted, then stop the threads."""
+    def shrink(self, threads: int) -> None:
+        """Stop as many threads, once they find nothing to do."""
         with self._work:
+            self._surplus += threads
+            self._work.notify_all()
+
+    def close(self) -> None:
+        """Finish what was submitted, then stop all threads."""
+        with self._work:
+            threads = list(self._threads)
             self._closed = True
             self._work.notify_all()
-        for thread in self._threads:
+        for thread in threads:
             thread.join()
 
     def _wake(self, ready: int) -> None:
@@ -122,7 +130,9 @@ class Engine:
                 if job is not None:
                     self._settle(job, error)
                 while (job := self._rule.take()) is None:
-                    if self._closed:
+                    if self._closed or self._surplus:
+                        self._surplus -= not self._closed
+                        self._threads.remove(threading.current_thread())
                         return
                     self._idle += 1
                     self._work.wait()
@@ -167,14 +177,14 @@ def process_engine(threads: int = 0) -> Engine:
     global _engine
     with _engine_lock:
         if _engine is None:
-            _engine = Engine(max(threads, 1))
-        elif threads:
+            _engine = Engine(threads)
+        else:
             _engine.grow(threads)
         return _engine
 
 
 def wait(jobs: Iterable[Job]) -> None:
-    """`Engine.wait` on this process's engine, which is not started when nothing is pending."""
+    """`Engine.wait` on this process's engine, which is not touched when nothing is pending."""
     unfinished = [job for job in jobs if job.state is not JobState.DONE]
     if unfinished:
         process_engine().wait(unfinished)

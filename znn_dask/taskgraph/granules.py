@@ -134,7 +134,6 @@ def _one_step(
 ) -> tuple[list[Granule], Key, tuple[Key, ...]]:
     granules: list[Granule] = []
     leaves: list[tuple[Key, int]] = []
-    tapes: list[Key] = []
     for patch in range(batch):
         slot = patch * len(states) // batch
         context, state = names.context(slot), states[slot]
@@ -147,7 +146,6 @@ def _one_step(
             Granule(backward, "backward", (context, state, forward), (), slot, step),
         ]
         leaves.append((backward, slot))
-        tapes.append(forward)
     level = 0
     while len(leaves) > 1:
         pairs = [leaves[i : i + 2] for i in range(0, len(leaves), 2)]
@@ -168,7 +166,7 @@ def _one_step(
         granules.append(Granule(update, "update", needs, (rule,), slot, step))
         new_states.append(update)
     report = names.key("report", step)
-    granules.append(Granule(report, "report", (names.context(0), *tapes), (), 0, step))
+    granules.append(Granule(report, "report", (names.context(0), new_states[0]), (), 0, step))
     return granules, report, tuple(new_states)
 
 

@@ -17,6 +17,7 @@ from znn_dask.kernels.geometry import Box, box_shape, intersect, relative
 from znn_dask.kernels.pooling import maxout, maxout_backward
 from znn_dask.kernels.transfer import bias_gradient
 from znn_dask.taskgraph.layers import Layers
+from znn_dask.taskgraph.losses import PendingLosses
 from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.state import State
 from znn_dask.taskgraph.tasks import TaskId
@@ -30,6 +31,12 @@ class Patch(Protocol):
     inputs: Mapping[str, np.ndarray]
     targets: Mapping[str, np.ndarray]
     weights: Mapping[str, np.ndarray | None]
+
+
+class PatchSource(Protocol):
+    """Where patches come from; patch `index` is always the same patch."""
+
+    def patch(self, index: int) -> Patch: ...
 
 
 @dataclass
@@ -60,11 +67,14 @@ class Tape:
         Where dropout draws its numbers from; None switches dropout off.
     patch
         What was loaded.
+    losses
+        Filled by the loss task.
     """
 
     priority: Priority
     key: Key | None = None
     patch: Patch | None = None
+    losses: PendingLosses = field(default_factory=PendingLosses)
     maps: dict[str, np.ndarray] = field(default_factory=dict)
     spectra: dict[str, np.ndarray] = field(default_factory=dict)
     residues: dict[tuple[str, int], object] = field(default_factory=dict)
@@ -81,8 +91,7 @@ def open_tape(layers: Layers, priority: Priority, key: Key | None, *, training: 
     inputs = {node.name for node in layers.network.inputs}
     for node in layers.network.nodes:
         if node.name not in inputs:
-            shape = (*layers.sizes[node.name], node.size)
-            tape.maps[node.name] = memory.empty(shape, layers.arithmetic.dtype)
+            allocate_map(layers, tape, node.name)
     if training:
         for edge, convolution in layers.convolutions.items():
             if convolution.transforms:
@@ -96,6 +105,12 @@ def open_tape(layers: Layers, priority: Priority, key: Key | None, *, training: 
             for edge, owner in edges.items():
                 tape.gradient_spectra[edge] = tape.gradient_spectra[owner]
     return tape
+
+
+def allocate_map(layers: Layers, tape: Tape, node: str) -> None:
+    """Room for a node group's map."""
+    shape = (*layers.sizes[node], layers.network.node(node).size)
+    tape.maps[node] = memory.empty(shape, layers.arithmetic.dtype)
 
 
 def _spectrum_owners(layers: Layers) -> dict[str, dict[str, str]]:

@@ -24,10 +24,11 @@ from znn_dask.taskgraph import passes
 from znn_dask.taskgraph.engine import Engine, wait
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.passes import Patch, Tape, open_tape
+from znn_dask.taskgraph.losses import PendingLosses
 from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.schedule import simulate
 from znn_dask.taskgraph.state import State, UpdateRule, aligned
-from znn_dask.taskgraph.tasks import TYPE, Task, TaskId
+from znn_dask.taskgraph.tasks import LOSS, TYPE, Task, TaskId
 
 
 class NonFiniteError(ArithmeticError):
@@ -38,25 +39,33 @@ class NonFiniteError(ArithmeticError):
 class Gradients:
     """dE/d(parameter) in the kernels' layout, with the jobs that still fill them.
 
-    `kernels`: conv edge group -> (kz, ky, kx, in, out); `biases`: node group -> (n,).
+    `kernels`: conv edge group -> (kz, ky, kx, in, out); `biases`: node group -> (n,); `losses`: of
+    the patches behind them.
     """
 
     kernels: dict[str, np.ndarray]
     biases: dict[str, np.ndarray]
     jobs: dict[TaskId, Job] = field(default_factory=dict)
+    losses: tuple[PendingLosses, ...] = ()
 
     def __sizeof__(self) -> int:
         return sum(array.nbytes for array in (*self.kernels.values(), *self.biases.values()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         wait(self.jobs.values())
-        return _arrive, (self.kernels, self.biases)
+        records = tuple(PendingLosses(pending.records) for pending in self.losses)
+        return _arrive, (self.kernels, self.biases, records)
 
 
-def _arrive(kernels: dict[str, np.ndarray], biases: dict[str, np.ndarray]) -> Gradients:
+def _arrive(
+    kernels: dict[str, np.ndarray],
+    biases: dict[str, np.ndarray],
+    losses: tuple[PendingLosses, ...],
+) -> Gradients:
     return Gradients(
         {name: aligned(v, v.dtype) for name, v in kernels.items()},
         {name: aligned(v, v.dtype) for name, v in biases.items()},
+        losses=losses,
     )
 
 
@@ -114,6 +123,7 @@ class Program:
     def loss(self, tape: Tape, gradient: Callable[[Tape], None]) -> None:
         """Queue the task that sets `tape.output_gradients` when the outputs are there."""
         self._queue(["loss"], tape.jobs, tape.priority, lambda _: gradient(tape))
+        tape.losses.job = tape.jobs[LOSS]
 
     def backward(self, state: State, tape: Tape) -> Gradients:
         """Queue the backward pass; the gradients of the kernels fill the gaps after it."""
@@ -121,6 +131,7 @@ class Program:
         gradients = Gradients(
             {edge: np.empty_like(state.kernels[edge]) for edge in layers.convolutions},
             {node: np.empty_like(bias) for node, bias in state.biases.items()},
+            losses=(tape.losses,),
         )
 
         def backward(task: TaskId) -> None:
@@ -148,6 +159,7 @@ class Program:
         total = Gradients(
             {edge: np.empty_like(kernel) for edge, kernel in first.kernels.items()},
             {node: np.empty_like(bias) for node, bias in first.biases.items()},
+            losses=first.losses + second.losses,
         )
 
         def kernel(task: TaskId) -> None:
@@ -179,6 +191,7 @@ class Program:
             _like(state.biases),
             _like(state.bias_velocities),
             _like(state.spectra),
+            losses=gradients.losses,
         )
         factors = (rule.eta, rule.momentum, rule.weight_decay, rule.scale)
 

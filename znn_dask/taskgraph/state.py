@@ -15,6 +15,7 @@ from znn_dask.kernels import memory
 from znn_dask.kernels.layout import kernels_from_znn, kernels_to_znn
 from znn_dask.network import Network
 from znn_dask.taskgraph.engine import wait
+from znn_dask.taskgraph.losses import PendingLosses
 from znn_dask.taskgraph.rule import Job
 from znn_dask.taskgraph.tasks import TaskId
 
@@ -48,6 +49,8 @@ class State:
         Conv edge group -> its kernel's spectrum; dropped when the state travels.
     jobs
         Task that fills a block -> its job in this process's engine.
+    losses
+        Of the patches behind the last granule's updates.
     """
 
     step: int
@@ -57,6 +60,7 @@ class State:
     bias_velocities: dict[str, np.ndarray]
     spectra: dict[str, np.ndarray] = field(default_factory=dict)
     jobs: dict[TaskId, Job] = field(default_factory=dict)
+    losses: tuple[PendingLosses, ...] = ()
 
     @classmethod
     def from_parameters(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from znn_dask.kernels.geometry import intersect
-from znn_dask.taskgraph.cost import Cost
+from znn_dask.taskgraph.cost import TaskCost
 from znn_dask.taskgraph.layers import Layers
 
 Kind = Literal[
@@ -87,7 +87,7 @@ class Task:
         return TYPE[self.id.kind]
 
 
-def expand(layers: Layers, cost: Cost, *, training: bool = True) -> tuple[Task, ...]:
+def expand(layers: Layers, cost: TaskCost, *, training: bool = True) -> tuple[Task, ...]:
     """The tasks of one step in an order in which every task follows what it needs.
 
     Forward only (`training=False`): no loss, no backward, no updates.
@@ -105,7 +105,7 @@ def expand(layers: Layers, cost: Cost, *, training: bool = True) -> tuple[Task, 
     return tuple(tasks)
 
 
-def _forward(layers: Layers, cost: Cost) -> Iterator[Task]:
+def _forward(layers: Layers, cost: TaskCost) -> Iterator[Task]:
     inputs = {node.name for node in layers.network.inputs}
     for node in layers.network.topological:
         if node.name in inputs:
@@ -143,7 +143,7 @@ def _bias_task(layers: Layers, node: str) -> Iterator[TaskId]:
     return (TaskId("bias_update", node) for _ in range(layers.has_bias(node)))
 
 
-def _backward(layers: Layers, cost: Cost) -> Iterator[Task]:
+def _backward(layers: Layers, cost: TaskCost) -> Iterator[Task]:
     for node in reversed(layers.network.topological):
         if node.name not in layers.trained:
             continue
@@ -164,7 +164,7 @@ def _backward(layers: Layers, cost: Cost) -> Iterator[Task]:
             )
 
 
-def _updates(layers: Layers, cost: Cost) -> Iterator[Task]:
+def _updates(layers: Layers, cost: TaskCost) -> Iterator[Task]:
     for node in layers.network.topological:
         if node.name not in layers.trained:
             continue
