@@ -158,7 +158,7 @@ def _explain(kind: str, loc: tuple[int | str, ...], msg: str, settings: Mapping[
     if kind == "missing":
         return f"{key} is missing: expected {expected}"
     value = _lookup(settings, loc[:depth])
-    if kind == "value_error" and _is_section(field):  # a rule about the section as a whole
+    if kind == "value_error" and _section(field):  # a rule about the section as a whole
         return f"[{key}]: {msg.removeprefix('Value error, ')}"
     hint = ""
     if kind == "literal_error":
@@ -168,9 +168,9 @@ def _explain(kind: str, loc: tuple[int | str, ...], msg: str, settings: Mapping[
     return f"{key} = {_show(value)}: expected {expected}{hint}"
 
 
-def _is_section(field: FieldInfo | None) -> bool:
+def _section(field: FieldInfo | None) -> type[BaseModel] | None:
     inside = field.annotation if field else None
-    return isinstance(inside, type) and issubclass(inside, BaseModel)
+    return inside if isinstance(inside, type) and issubclass(inside, BaseModel) else None
 
 
 def _unknown(loc: tuple[int | str, ...], value: Any) -> str:
@@ -194,8 +194,8 @@ def _unknown(loc: tuple[int | str, ...], value: Any) -> str:
 def _known(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}", field
-        inside = field.annotation
-        if isinstance(inside, type) and issubclass(inside, BaseModel):
+        inside = _section(field)
+        if inside is not None:
             yield from _known(inside, f"{prefix}{name}.")
 
 
@@ -207,9 +207,7 @@ def _model(loc: Sequence[int | str]) -> type[BaseModel] | None:
         if (model, part) in _LISTS:
             model = _LISTS[model, part]
             continue
-        field = model.model_fields.get(part)
-        inside = field.annotation if field else None
-        model = inside if isinstance(inside, type) and issubclass(inside, BaseModel) else None
+        model = _section(model.model_fields.get(part))
     return model
 
 
