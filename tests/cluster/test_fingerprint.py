@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from znn_dask.training.fingerprint import difference, library_fingerprint
+from znn_dask.cluster.fingerprint import difference, library_fingerprint
 
 
 def test_fingerprint_is_text_and_stable():
@@ -18,7 +18,7 @@ def test_fingerprint_is_text_and_stable():
 def test_another_package_with_its_own_blas_does_not_change_it():
     code = (
         "import {first}\n"
-        "from znn_dask.training.fingerprint import library_fingerprint\n"
+        "from znn_dask.cluster.fingerprint import library_fingerprint\n"
         "print(library_fingerprint())"
     )
     outputs = {
