@@ -88,7 +88,10 @@ class Network(Builder):
 
     @property
     def field_of_view(self) -> Triple:
-        """Input voxels that one output voxel depends on, per axis: the largest over the inputs."""
+        """Input voxels that one output voxel depends on, per axis: the largest over the inputs.
+
+        A crop needs a larger map but sees no further: for sizes use `input_sizes`.
+        """
         seen = [self.fields_of_view[node.name] for node in self.inputs]
         return geometry.triple(map(max, zip(*seen, strict=True)))
 
