@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from znn_dask.network import EdgeGroup, Network, NetworkError, NodeGroup, Triple, read_znn, zoo
@@ -157,6 +157,7 @@ def test_parameter_shapes() -> None:
     }
 
 
+@settings(deadline=None)
 @given(chains())
 def test_field_of_view_follows_znn_recursion(net: Network) -> None:
     """ZNN goes backward in strided voxels: (fov - 1) * stride + kernel, times a max_pool's size."""
@@ -172,6 +173,7 @@ def test_field_of_view_follows_znn_recursion(net: Network) -> None:
     assert net.input_sizes((1, 1, 1))["input"] == net.field_of_view
 
 
+@settings(deadline=None)
 @given(chains(), st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)))
 def test_sizes_both_ways_agree(net: Network, output: Triple) -> None:
     assert net.output_size(net.input_sizes(output)) == output
