@@ -245,7 +245,10 @@ def test_outputs_that_differ() -> None:
         net.output_size((10, 10, 10))
 
 
-@pytest.mark.parametrize("size", [(0, 1, 1), (1, 1), (1, -2, 3)])
-def test_output_size_must_be_positive(size: Triple) -> None:
-    with pytest.raises(NetworkError, match="must be three numbers z,y,x of at least 1"):
+@pytest.mark.parametrize("size", [(0, 1, 1), (1, 1), (1, -2, 3), (1, 1.5, 2), 7])
+def test_sizes_asked_for_must_be_sizes(size: Triple) -> None:
+    wanted = "but must be three whole numbers z,y,x of at least 1,1,1; change it"
+    with pytest.raises(NetworkError, match=f"output size is .* {wanted}"):
         zoo.small3d().input_sizes(size)
+    with pytest.raises(NetworkError, match=f"size of input 'input' is .* {wanted}"):
+        zoo.small3d().output_size(size)

@@ -313,7 +313,7 @@ def test_unreadable_files_are_named(tmp_path: Path, content: bytes | None, messa
         (("key", "1 2"), "option 'key' = '1 2' is not two words; change it"),
         (
             ("nodes", "x"),
-            "option 'nodes' = 'x' would be read as the group's own 'nodes'; rename it",
+            "option 'nodes' = 'x' has another meaning in a .znn file; rename it",
         ),
         (("size", "9"), "option 'size' = '9' has another meaning in a .znn file; rename it"),
     ],
