@@ -54,11 +54,11 @@ def draw(net: Network, output_size: Triple | None = None) -> str:
     title, note = _header(net, output_size or ONE)
     routes = {edge.name: _route(edge, layout) for edge in net.edges}
     labels = {edge.name: _label_place(net, edge, routes[edge.name]) for edge in net.edges}
-    first = min(0 - box_width / 2, *(place.left(net, net.edge(e)) for e, place in labels.items()))
-    last = max(
-        max(layout.x.values()) + box_width / 2,
-        *(place.right(net, net.edge(e)) for e, place in labels.items()),
-    )
+    middles = [x for route in routes.values() for x, _ in route]
+    first = min(place.left(net, net.edge(name)) for name, place in labels.items())
+    first = min(first, min(middles) - box_width / 2)
+    last = max(place.right(net, net.edge(name)) for name, place in labels.items())
+    last = max(last, max(middles) + box_width / 2)
     width = max(last - first, _width(title) * 1.2, _width(note)) + 2 * MARGIN
     height = TOP + max(layout.layer.values()) * PITCH + BOX_HEIGHT + MARGIN
     return "\n".join(
