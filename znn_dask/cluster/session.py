@@ -131,10 +131,10 @@ class Session:
 
     def close(self) -> None:
         """Drop everything this epoch holds on the cluster."""
-        futures = [*self._contexts.values(), *self._states.values()]
+        futures = [*self._states.values(), *self._contexts.values()]
         self._contexts, self._states = {}, {}
         if futures and self.client.status == "running":
-            self.client.cancel(futures, force=True)
+            self.client.cancel(futures)
 
     def _on_state(self, work: str, step: int, *arguments: Any, slot: int = 0) -> Future:
         self._calls += 1

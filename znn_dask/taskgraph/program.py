@@ -103,10 +103,12 @@ class Program:
         the identity; without `training` nothing is kept for a backward pass.
         """
         tape = open_tape(self.layers, priority, key, training=training)
+        dtype = self.layers.arithmetic.dtype
 
         def run(_: TaskId) -> None:
             tape.patch = load()
-            tape.maps.update(tape.patch.inputs)
+            for name, values in tape.patch.inputs.items():
+                tape.maps[name] = memory.aligned(values.astype(dtype, copy=False))
 
         self._queue(["load"], tape.jobs, priority, run)
         return tape
