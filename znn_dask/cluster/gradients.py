@@ -10,7 +10,7 @@ from znn_dask.cluster import work
 from znn_dask.cluster.session import Session
 from znn_dask.cluster.work import TrainingSpec
 from znn_dask.kernels.geometry import Triple
-from znn_dask.kernels.layout import kernels_to_znn, map_from_znn, map_to_znn
+from znn_dask.kernels.layout import map_from_znn
 from znn_dask.network import Network
 from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.plan import choose_arithmetic
@@ -95,7 +95,7 @@ def gradients(
     session = Session(client, spec, whole_steps=False)
     try:
         session.start(parameters, None, 0)
-        return session.passes().result()  # type: ignore[no-any-return]
+        return session.passes().result()
     finally:
         session.close()
 
@@ -108,7 +108,9 @@ def _check_maps(network: Network, inputs: Maps, output_gradients: Maps) -> Tripl
     ):
         names = {node.name for node in nodes}
         if maps.keys() != names:
-            raise ValueError(f"{kind}s are given for {sorted(maps)}, the network has {sorted(names)}")
+            raise ValueError(
+                f"{kind}s are given for {sorted(maps)}, the network has {sorted(names)}"
+            )
     first = network.outputs[0].name
     z, y, x = output_gradients[first].shape[-3:]
     sizes = network.sizes((z, y, x))

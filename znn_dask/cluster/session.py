@@ -66,7 +66,9 @@ class Session:
         ]
         arguments = (parameters, momenta, step)
         states = [
-            Granule(names.key("state", step, s), "new_state", (names.context(s),), arguments, s, step)
+            Granule(
+                names.key("state", step, s), "new_state", (names.context(s),), arguments, s, step
+            )
             for s in slots
         ]
         kept = [granule.key for granule in (*contexts, *states)]
@@ -131,10 +133,7 @@ class Session:
 
     def close(self) -> None:
         """Drop everything this epoch holds on the cluster."""
-        futures = [*self._states.values(), *self._contexts.values()]
-        self._contexts, self._states = {}, {}
-        if futures and self.client.status == "running":
-            self.client.cancel(futures)
+        self._contexts, self._states = {}, {}  # what nobody holds, the scheduler drops
 
     def _on_state(self, work: str, step: int, *arguments: Any, slot: int = 0) -> Future:
         self._calls += 1

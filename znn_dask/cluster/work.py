@@ -70,7 +70,9 @@ class Context:
         return Context, (self.spec,)
 
 
-def given(outputs: np.ndarray, gradient: np.ndarray, weights: None = None) -> Any:
+def given(
+    outputs: np.ndarray, gradient: np.ndarray, weights: np.ndarray | None = None
+) -> LossResult:
     """The "loss" whose gradient is given: E = sum(gradient * output)."""
     return LossResult(float(np.sum(outputs * gradient)), gradient, outputs, 0.0)
 

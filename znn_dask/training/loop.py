@@ -1,7 +1,7 @@
 """The training loop: graphs of the next steps are on the cluster before the present ones end.
 
-    submit ──> granules of the next steps ──> cluster         (a few submissions ahead)
-    collect <── loss records, validations, snapshots <──┘     (in order of the steps)
+submit ──> granules of the next steps ──> cluster         (a few submissions ahead)
+collect <── loss records, validations, snapshots <──┘     (in order of the steps)
 """
 
 import signal

@@ -92,7 +92,7 @@ class TrainingProgress:
 
     def message(self, text: str) -> None:
         """Print a line above the bar."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def summary(self) -> str:
         """Loss, rates and remaining time as one text."""
@@ -162,7 +162,9 @@ def track(
                 bar.update(task, completed=done)
             elif gate.open():
                 of = f" of {total:,}" if total is not None else ""
-                console.print(f"{description}: {done:,}{of}", markup=False, highlight=False)
+                console.print(
+                    f"{description}: {done:,}{of}", markup=False, highlight=False, soft_wrap=True
+                )
 
 
 def is_live(console: Console) -> bool:
