@@ -113,10 +113,8 @@ class Session:
 
     def cut(self, step: int) -> None:
         """Make Dask forget how the present states came about; waits until they are there."""
-        parked = []
-        for slot in range(len(self._workers)):
-            parked.append(self._on_state("park", step, slot=slot))
-        self.client.gather(parked)
+        slots = range(len(self._workers))
+        self.client.gather([self._on_state("park", step, slot=slot) for slot in slots])
         self._calls += 1
         granules = [
             Granule(

@@ -275,7 +275,7 @@ def _choose(
 def _cut(
     network: Network, node: str, sizes: Mapping[str, Triple], draft: Arithmetic
 ) -> tuple[int, int, int]:
-    """(axis, step, count) of the blocks of a node group's map: whole tiles of every edge into it."""
+    """(axis, step, count) of the blocks of a node group's map: whole tiles of its edges."""
     size = sizes[node]
     convolutions = [
         bind_convolution(network, sizes, edge, draft)

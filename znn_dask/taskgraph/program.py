@@ -2,7 +2,7 @@
 
     tape = program.load(source, index)        the patch is on its way
     program.forward(state, tape)              type-1 jobs, then the loss
-    gradients = program.backward(state, tape) type-1 jobs, and type-2 jobs for the kernels' gradients
+    gradients = program.backward(state, tape) type-1 jobs; type-2 for the kernels
     state = program.update(state, gradients)  type-2 jobs; the new state is usable at once
 
 Nothing here waits: every call queues jobs and returns objects whose arrays those jobs fill.

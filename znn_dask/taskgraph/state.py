@@ -149,9 +149,10 @@ def aligned(values: np.ndarray, dtype: Any) -> np.ndarray:
 
 def _arrive(step: int, *groups: dict[str, np.ndarray]) -> State:
     """Rebuild a state that travelled: arrays off the network are misaligned."""
-    return State(
-        step, *({name: aligned(v, v.dtype) for name, v in group.items()} for group in groups)
+    kernels, velocities, biases, bias_velocities = (
+        {name: aligned(v, v.dtype) for name, v in group.items()} for group in groups
     )
+    return State(step, kernels, velocities, biases, bias_velocities)
 
 
 def to_znn(kernels: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> Parameters:
