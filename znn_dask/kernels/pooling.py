@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from znn_dask.kernels.geometry import Box, Triple, shift
+from znn_dask.kernels.memory import empty, zeros
 from znn_dask.kernels.randomness import generator
 
-Triple = tuple[int, int, int]
-Box = tuple[slice, slice, slice]
 Key = tuple[int | str, ...]
 Floats = NDArray[np.floating]
 Bytes = NDArray[np.uint8]
@@ -68,10 +68,10 @@ class _Maximum:
         passes = [axis for axis in range(3) if self.size[axis] > 1]
         if not passes:
             return x.copy(), (None, None, None)
-        y = np.empty(shapes[3], x.dtype)
-        chosen = [np.empty(shapes[a + 1], np.uint8) if a in passes else None for a in range(3)]
+        y = empty(shapes[3], x.dtype)
+        chosen = [empty(shapes[a + 1], np.uint8) if a in passes else None for a in range(3)]
         step = _planes(shapes[1])
-        scratch = [np.empty((step, *shape[1:]), x.dtype) for shape in shapes[1:3]]
+        scratch = [empty((step, *shape[1:]), x.dtype) for shape in shapes[1:3]]
         for planes in _slabs(shapes[3][0], step):
             part = x[self._inputs(planes, 0)]
             for axis in passes:
@@ -88,10 +88,10 @@ class _Maximum:
         passes = [axis for axis in (2, 1, 0) if self.size[axis] > 1]
         if not passes:
             return g.copy()
-        dx = np.zeros(shapes[0], g.dtype)
+        dx = zeros(shapes[0], g.dtype)
         step = _planes(shapes[1])
-        scratch = [np.empty((step, *shape[1:]), g.dtype) for shape in shapes[1:3]]
-        product = np.empty(step * math.prod(shapes[1][1:]), g.dtype)
+        scratch = [empty((step, *shape[1:]), g.dtype) for shape in shapes[1:3]]
+        product = empty((step * math.prod(shapes[1][1:]),), g.dtype)
         for planes in _slabs(shapes[3][0], step):
             part = g[planes]
             for axis in passes:
@@ -215,10 +215,7 @@ class Crop:
 
     def input_box(self, block: Box, input_size: Triple) -> Box:
         """The block, `offset` further into the input map."""
-        z, y, x = (
-            slice(part.start + o, part.stop + o) for part, o in zip(block, self.offset, strict=True)
-        )
-        return z, y, x
+        return shift(block, self.offset)
 
     def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, None]:
         """The region as it is: cropping is done by `input_box`."""
@@ -230,20 +227,10 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class Identity:
-    """One-to-one edge that changes nothing (ZNN's dummy edge)."""
+class Identity(Crop):
+    """One-to-one edge that changes nothing (ZNN's dummy edge): a crop by nothing."""
 
-    def input_box(self, block: Box, input_size: Triple) -> Box:
-        """The block itself."""
-        return block
-
-    def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, None]:
-        """A copy of `x` (z, y, x, c)."""
-        return x.copy(), None
-
-    def backward(self, g: Floats, residue: None, input_shape: Sequence[int]) -> Floats:
-        """A copy of `g` (z, y, x, c)."""
-        return g.copy()
+    offset: Triple = (0, 0, 0)
 
 
 def maxout(maps: Sequence[Floats]) -> tuple[Floats, Bytes]:
@@ -255,8 +242,8 @@ def maxout(maps: Sequence[Floats]) -> tuple[Floats, Bytes]:
         raise ValueError(
             f"maxout of maps {[m.shape for m in maps]}: give 1 to 256 maps of one shape"
         )
-    y = np.empty(maps[0].shape, maps[0].dtype)
-    winner = np.empty(y.shape, np.uint8)
+    y = empty(maps[0].shape, maps[0].dtype)
+    winner = empty(y.shape, np.uint8)
     return _maximum(maps, y, winner), winner
 
 
