@@ -6,76 +6,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from plain_pass import PlainPass
 
 from znn_dask.interop.znn_h5 import ZnnFile, read_znn_h5, write_znn_h5
-from znn_dask.kernels.layout import kernels_from_znn, kernels_to_znn, map_from_znn
+from znn_dask.kernels.layout import map_from_znn
 from znn_dask.kernels.losses import loss
-from znn_dask.kernels.pooling import MaxFilter
-from znn_dask.kernels.transfer import bias_gradient, transfer
-from znn_dask.kernels.update import sgd_step, sgd_step_biases
 from znn_dask.network.graph import Network
 
 PATCH = "processing/znn/train/patch"
-
-
-def _taps(x: np.ndarray, kernel: np.ndarray, dilation: tuple, size: tuple):
-    """Each kernel tap (flipped: true convolution) with the part of the input that it multiplies."""
-    for tap in np.ndindex(*kernel.shape[:3]):
-        offset = [d * s for d, s in zip(tap, dilation, strict=True)]
-        flipped = tuple(k - 1 - d for k, d in zip(kernel.shape[:3], tap, strict=True))
-        yield flipped, tuple(slice(o, o + n) for o, n in zip(offset, size, strict=True))
-
-
-class PlainPass:
-    """Forward and backward pass of a chain of groups by plain loops over kernel taps, float64."""
-
-    def __init__(self, net: Network, parameters: dict[str, np.ndarray]) -> None:
-        self.net = net
-        self.parameters = {
-            name: kernels_from_znn(p, np.float64) if p.ndim == 5 else p.astype(np.float64)
-            for name, p in parameters.items()
-        }
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        self.maps = {self.net.inputs[0].name: x}
-        self.chosen = {}
-        for node in self.net.topological[1:]:
-            (edge,) = self.net.edges_into(node.name)
-            x, dilation = self.maps[edge.input], self.net.dilation(edge.input)
-            if edge.type == "max_filter":
-                y, self.chosen[edge.name] = MaxFilter(edge.size, dilation).forward(x)
-            else:
-                w = self.parameters[f"{edge.name}.filters"]
-                spans = zip(x.shape[:3], edge.size, dilation, strict=True)
-                size = tuple(n - (k - 1) * s for n, k, s in spans)
-                y = np.zeros((*size, w.shape[4]))
-                for tap, box in _taps(x, w, dilation, size):
-                    y += x[box] @ w[tap]
-            if node.type == "transfer":
-                function = transfer(node.function, node.function_args)
-                y = function.forward(y, self.parameters[f"{node.name}.biases"])
-            self.maps[node.name] = y
-        return y
-
-    def backward(self, g: np.ndarray) -> dict[str, np.ndarray]:
-        gradients = {}
-        for node in reversed(self.net.topological[1:]):
-            (edge,) = self.net.edges_into(node.name)
-            x, dilation = self.maps[edge.input], self.net.dilation(edge.input)
-            if node.type == "transfer":
-                function = transfer(node.function, node.function_args)
-                g = function.backward(g, self.maps[node.name])
-                gradients[f"{node.name}.biases"] = bias_gradient(g)
-            if edge.type == "max_filter":
-                g = MaxFilter(edge.size, dilation).backward(g, self.chosen[edge.name], x.shape)
-                continue
-            w = self.parameters[f"{edge.name}.filters"]
-            dx, dw = np.zeros_like(x), np.zeros_like(w)
-            for tap, box in _taps(x, w, dilation, g.shape[:3]):
-                dx[box] += g @ w[tap].T
-                dw[tap] = np.tensordot(x[box], g, axes=((0, 1, 2), (0, 1, 2)))
-            gradients[f"{edge.name}.filters"], g = dw, dx
-        return gradients
 
 
 def _patch(path: Path, *names: str) -> list[np.ndarray]:
@@ -89,7 +27,8 @@ def test_checkpoint_gives_znns_own_result(shared: Path) -> None:
     x, truth, props, grdts = _patch(
         path, "inputs/input", "lbls/output", "props/output", "grdts/output"
     )
-    outputs = PlainPass(saved.network, saved.parameters).forward(x)
+    plain = PlainPass(saved.network, saved.parameters)
+    outputs = plain.forward({"input": x})["output"]
     result = loss("softmax")(outputs, truth)
     np.testing.assert_allclose(result.prediction, props, rtol=0, atol=1e-15)
     np.testing.assert_allclose(result.gradient, grdts, rtol=0, atol=1e-15)
@@ -108,28 +47,23 @@ def test_update_goes_where_znn_went(shared: Path, k: int) -> None:
         *("inputs/input", "lbls/output", "props/output", "grdts/output", "weights"),
     )
     plain = PlainPass(before.network, before.parameters)
-    result = loss("binomial")(plain.forward(x), truth, weights)
+    outputs = plain.forward({"input": x})["output"]
+    result = loss("binomial")(outputs, truth, weights)
     np.testing.assert_allclose(result.prediction, props, rtol=0, atol=2e-7)
     np.testing.assert_allclose(result.gradient, grdts, rtol=0, atol=2e-7)
     # ZNN reports the loss without weights, per element
-    unweighted = loss("binomial")(plain.maps["output"], truth)
+    unweighted = loss("binomial")(outputs, truth)
     reported = after.curves["train"]
     assert unweighted.value / truth.size == pytest.approx(reported["err"][-1], rel=1e-6)
     assert unweighted.wrong / truth.size == pytest.approx(reported["cls"][-1])
     assert reported["it"][-1] == k
 
-    gradients = plain.backward(result.gradient)
+    plain.set_momenta(before.momenta)
     eta = float(dict(after.network.node("output").options)["eta"])
-    scale = 1 / np.prod(truth.shape[:3])
+    plain.update(plain.backward({"output": result.gradient}), eta, 0.9, 0)
     for name, expected in after.parameters.items():
-        step, v = sgd_step_biases, before.momenta[name].astype(np.float64)
-        if name.endswith(".filters"):
-            step, v = sgd_step, kernels_from_znn(v)
-        w, v = step(plain.parameters[name], v, gradients[name], eta, 0.9, 0, scale)
-        if name.endswith(".filters"):
-            w, v = kernels_to_znn(w), kernels_to_znn(v)
-        np.testing.assert_allclose(w, expected, rtol=0, atol=2e-7, err_msg=name)
-        np.testing.assert_allclose(v, after.momenta[name], rtol=0, atol=2e-8, err_msg=name)
+        np.testing.assert_allclose(plain.parameter(name), expected, rtol=0, atol=2e-7)
+        np.testing.assert_allclose(plain.momentum(name), after.momenta[name], rtol=0, atol=2e-8)
 
 
 def test_network_is_that_of_the_file(shared: Path) -> None:
