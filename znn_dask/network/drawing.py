@@ -1,5 +1,6 @@
 """A picture of a network as standalone SVG, readable on light and dark pages."""
 
+from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from math import prod
@@ -8,6 +9,8 @@ from typing import Final
 from znn_dask.network.graph import Network
 from znn_dask.network.groups import ONE, EdgeGroup, NodeGroup, Triple
 from znn_dask.network.layout import Layout, arrange
+
+Point = tuple[float, float]
 
 BOX_HEIGHT: Final = 46
 PITCH: Final = 108
@@ -44,23 +47,20 @@ def draw(net: Network, output_size: Triple | None = None) -> str:
     when the network or the size is impossible.
     """
     sizes = net.sizes(output_size or ONE)
-    box_width = max(
-        150.0,
-        *(24 + max(_width(line) for line in _node_lines(n, sizes[n.name])) for n in net.nodes),
-    )
-    label_width = max((_label_width(net, edge) for edge in net.edges), default=0.0)
-    distance = max(box_width, label_width) + 36
-    layout = arrange(net.topological, net.edges, distance)
+    lines = [line for node in net.nodes for line in _node_lines(node, sizes[node.name])]
+    box_width = 24 + max(map(_width, lines))
+    label_width = max(_label_width(net, edge) for edge in net.edges)
+    layout = arrange(net.topological, net.edges, max(box_width, label_width) + 36)
     title, note = _header(net, output_size or ONE)
-    content = max(layout.x.values()) + box_width / 2 + max(box_width / 2, label_width + 10)
-    width = max(content, _width(title) * 1.2, _width(note)) + 2 * MARGIN
+    routes = {edge.name: _route(edge, layout) for edge in net.edges}
+    labels = {edge.name: _label_place(net, edge, routes[edge.name]) for edge in net.edges}
+    middles = [x for route in routes.values() for x, _ in route]
+    first = min(place.left(net, net.edge(name)) for name, place in labels.items())
+    first = min(first, min(middles) - box_width / 2)
+    last = max(place.right(net, net.edge(name)) for name, place in labels.items())
+    last = max(last, max(middles) + box_width / 2)
+    width = max(last - first, _width(title) * 1.2, _width(note)) + 2 * MARGIN
     height = TOP + max(layout.layer.values()) * PITCH + BOX_HEIGHT + MARGIN
-    left = MARGIN + box_width / 2
-    edges = [_draw_edge(net, edge, layout, left) for edge in net.edges]
-    nodes = [
-        _draw_node(net, node, sizes[node.name], left + layout.x[node.name], layout, box_width)
-        for node in net.nodes
-    ]
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="znn-network" role="img"'
@@ -70,9 +70,11 @@ def draw(net: Network, output_size: Triple | None = None) -> str:
             '<rect class="page" width="100%" height="100%" rx="14"/>',
             f'<text class="title" x="{MARGIN}" y="{MARGIN + 14}">{escape(title)}</text>',
             f'<text class="faint" x="{MARGIN}" y="{MARGIN + 34}">{escape(note)}</text>',
-            *(line for line, _ in edges),
-            *nodes,
-            *(label for _, label in edges),
+            f'<g transform="translate({MARGIN - first:.1f})">',
+            *(_draw_edge(edge, routes[edge.name]) for edge in net.edges),
+            *(_draw_node(net, n, sizes[n.name], layout, box_width) for n in net.nodes),
+            *(_draw_label(net, edge, labels[edge.name]) for edge in net.edges),
+            "</g>",
             "</svg>",
         ]
     )
@@ -94,13 +96,14 @@ def _header(net: Network, output_size: Triple) -> tuple[str, str]:
 def _node_lines(node: NodeGroup, size: Triple) -> tuple[str, str]:
     maps = "1 map" if node.size == 1 else f"{node.size} maps"
     operation = node.function if node.type == "transfer" else node.type
+    if node.dense:
+        operation += ", dense"
     return node.name, f"{maps} · {times(size)} · {operation}"
 
 
-def _draw_node(
-    net: Network, node: NodeGroup, size: Triple, x: float, layout: Layout, width: float
-) -> str:
+def _draw_node(net: Network, node: NodeGroup, size: Triple, layout: Layout, width: float) -> str:
     kind = "result" if node in net.outputs else node.type
+    x = layout.x[node.name]
     y = TOP + layout.layer[node.name] * PITCH
     name, facts = _node_lines(node, size)
     hint = f"{node.name}: {node.size} maps of {times(size)} voxels"
@@ -142,51 +145,60 @@ def _label_width(net: Network, edge: EdgeGroup) -> float:
     return max(_width(f"{name} {operation}"), _width(special))
 
 
-def _draw_edge(net: Network, edge: EdgeGroup, layout: Layout, left: float) -> tuple[str, str]:
-    """The line of an edge group, and its label (drawn above all lines)."""
-    top = TOP + layout.layer[edge.input] * PITCH + BOX_HEIGHT
-    end = TOP + layout.layer[edge.output] * PITCH
-    places = [(layout.x[edge.input], float(top))]
+def _route(edge: EdgeGroup, layout: Layout) -> list[Point]:
+    """Points that the line of an edge group connects, from box to box."""
+    bottom = TOP + BOX_HEIGHT
+    route = [(layout.x[edge.input], float(bottom + layout.layer[edge.input] * PITCH))]
     for x, layer in layout.passes[edge.name]:
-        places += [(x, TOP + layer * PITCH), (x, TOP + layer * PITCH + BOX_HEIGHT)]
-    places.append((layout.x[edge.output], end - 5.0))
-    path = f"M{left + places[0][0]:.1f},{top}"
-    for (xa, ya), (xb, yb) in pairwise(places):
+        route += [(x, TOP + layer * PITCH), (x, bottom + layer * PITCH)]
+    return [*route, (layout.x[edge.output], float(TOP + layout.layer[edge.output] * PITCH))]
+
+
+def _draw_edge(edge: EdgeGroup, route: list[Point]) -> str:
+    *before, (tip_x, tip_y) = route
+    path = f"M{route[0][0]:.1f},{route[0][1]:.0f}"
+    for (xa, ya), (xb, yb) in pairwise([*before, (tip_x, tip_y - 5)]):
         bend = (yb - ya) * 0.55
-        path += (
-            f" C{left + xa:.1f},{ya + bend:.1f} {left + xb:.1f},{yb - bend:.1f}"
-            f" {left + xb:.1f},{yb:.1f}"
-        )
-    tip_x, tip_y = left + places[-1][0], end
-    line = (
-        f'<g class="line {edge.type}"><path d="{path}"/>'
-        f'<path class="tip" d="M{tip_x - 5:.1f},{tip_y - 8} L{tip_x + 5:.1f},{tip_y - 8}'
-        f' L{tip_x:.1f},{tip_y} Z"/></g>'
+        path += f" C{xa:.1f},{ya + bend:.1f} {xb:.1f},{yb - bend:.1f} {xb:.1f},{yb:.1f}"
+    tip = f"M{tip_x - 5:.1f},{tip_y - 8:.0f} h10 L{tip_x:.1f},{tip_y:.0f} Z"
+    return (
+        f'<g class="{edge.type}"><path class="shaft" d="{path}"/><path class="tip" d="{tip}"/></g>'
     )
-    return line, _draw_label(net, edge, *_label_place(net, edge, places, left))
 
 
-def _label_place(
-    net: Network, edge: EdgeGroup, places: list[tuple[float, float]], left: float
-) -> tuple[float, float, bool]:
-    """Where the label goes, and whether it stands to the left of that point."""
+@dataclass(frozen=True)
+class _LabelPlace:
+    x: float
+    y: float
+    leftward: bool = False
+
+    def left(self, net: Network, edge: EdgeGroup) -> float:
+        return self.x - (_label_width(net, edge) if self.leftward else 0)
+
+    def right(self, net: Network, edge: EdgeGroup) -> float:
+        return self.x + (0 if self.leftward else _label_width(net, edge))
+
+
+def _label_place(net: Network, edge: EdgeGroup, route: list[Point]) -> _LabelPlace:
     # Where lines meet at one end, the other end has room.
     fans_out = len(net.edges_from(edge.input)) > 1
-    (x0, y0), (x1, y1) = places[-2:] if fans_out else places[:2]
+    (x0, y0), (x1, y1) = route[-2:] if fans_out else route[:2]
     if abs(x1 - x0) < 1:
-        return left + x0 + 10, (y0 + y1) / 2, False
+        return _LabelPlace(x0 + 10, (y0 + y1) / 2)
     if fans_out:
-        return left + (x1 + 10 if x1 > x0 else x1 - 10), y0 + 0.66 * (y1 - y0), x1 < x0
-    return left + (x0 - 10 if x1 > x0 else x0 + 10), y0 + 0.3 * (y1 - y0), x1 > x0
+        leftward = x1 < x0
+        return _LabelPlace(x1 - 10 if leftward else x1 + 10, y0 + 0.66 * (y1 - y0), leftward)
+    leftward = x1 > x0
+    return _LabelPlace(x0 - 10 if leftward else x0 + 10, y0 + 0.3 * (y1 - y0), leftward)
 
 
-def _draw_label(net: Network, edge: EdgeGroup, x: float, y: float, leftward: bool) -> str:
+def _draw_label(net: Network, edge: EdgeGroup, place: _LabelPlace) -> str:
     (name, operation), special = _label_lines(net, edge)
-    y += -3 if special else 4
-    second = f'<tspan class="faint" x="{x:.1f}" dy="15">{escape(special)}</tspan>'
+    y = place.y + (-3 if special else 4)
+    second = f'<tspan class="faint" x="{place.x:.1f}" dy="15">{escape(special)}</tspan>'
     return (
-        f'<text class="label{" leftward" if leftward else ""}" x="{x:.1f}" y="{y:.1f}">'
-        f'{escape(name)} <tspan class="{edge.type}">{escape(operation)}</tspan>'
+        f'<text class="label{" leftward" if place.leftward else ""}" x="{place.x:.1f}"'
+        f' y="{y:.1f}">{escape(name)} <tspan class="{edge.type}">{escape(operation)}</tspan>'
         f"{second if special else ''}</text>"
     )
 
@@ -204,9 +216,8 @@ def _style() -> str:
         ".znn-network .box text{text-anchor:middle}"
         ".znn-network .box rect{stroke-width:1.4}"
         ".znn-network .name{font-weight:600;font-size:13px}"
-        ".znn-network .line path{fill:none;stroke-width:1.8}"
-        ".znn-network .line.dropout path{stroke-dasharray:5 4}"
-        ".znn-network .line .tip{stroke:none}"
+        ".znn-network .shaft{fill:none;stroke-width:1.8}"
+        ".znn-network .dropout .shaft{stroke-dasharray:5 4}"
         ".znn-network .label{paint-order:stroke;stroke-width:4px;stroke-linejoin:round}"
         ".znn-network .leftward{text-anchor:end}"
         ".znn-network .label tspan{font-weight:600}"
@@ -225,7 +236,7 @@ def _colours(theme: int) -> str:
     for kind, (fill, stroke) in BOXES.items():
         rules.append(f".znn-network .{kind} rect{{fill:{fill[theme]};stroke:{stroke[theme]}}}")
     for kind, colour in LINES.items():
-        rules.append(f".znn-network .line.{kind} path{{stroke:{colour[theme]}}}")
-        rules.append(f".znn-network .line.{kind} .tip{{fill:{colour[theme]}}}")
+        rules.append(f".znn-network .{kind} .shaft{{stroke:{colour[theme]}}}")
+        rules.append(f".znn-network .{kind} .tip{{fill:{colour[theme]}}}")
         rules.append(f".znn-network tspan.{kind}{{fill:{colour[theme]}}}")
     return "".join(rules)

@@ -208,3 +208,26 @@ def fields_of_view(
         ]
         result[node.name] = triple(map(max, zip(*seen, strict=True))) if seen else ONE
     return result
+
+
+def fields_of_view_so_far(
+    order: Sequence[NodeGroup], edges: Sequence[EdgeGroup], dilation: Mapping[str, Triple]
+) -> dict[str, Triple]:
+    """For each node group, how many input voxels one of its voxels depends on, per axis."""
+    seen = {node.name: ONE for node in order}
+    spacing = {node.name: ONE for node in order}  # input voxels between neighbours, after max_pool
+    for node in order:
+        for edge in edges:
+            if edge.input != node.name:
+                continue
+            step = spacing[node.name]
+            reach = ONE if edge.type == "crop" else size_before(edge, ONE, dilation[node.name])
+            view = triple(
+                a + (r - 1) * s for a, r, s in zip(seen[node.name], reach, step, strict=True)
+            )
+            seen[edge.output] = triple(map(max, zip(view, seen[edge.output], strict=True)))
+            if edge.type == "max_pool":
+                step = triple(a * b for a, b in zip(step, edge.size, strict=True))
+            # Inputs of different resolution may meet: count voxels of the finest.
+            spacing[edge.output] = triple(map(max, zip(step, spacing[edge.output], strict=True)))
+    return seen
