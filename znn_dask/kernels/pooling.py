@@ -24,7 +24,7 @@ Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool]
 
 # Elements worked on at a time: all passes over them then run in the L2 cache.
-_CHUNK = 1 << 16
+_CHUNK = 1 << 17
 
 
 class EdgeKernel(Protocol):
@@ -198,8 +198,7 @@ class Dropout:
         return _copy(g) if residue is None else self._apply(g, residue)
 
     def _apply(self, values: Floats, kept: Mask) -> Floats:
-        scaled = empty(values.shape, values.dtype)
-        np.multiply(values, 1 / self.ratio, out=scaled)
+        scaled = np.multiply(values, 1 / self.ratio, out=empty(values.shape, values.dtype))
         return np.multiply(scaled, kept, out=scaled)
 
 
@@ -236,8 +235,7 @@ def maxout(maps: Sequence[Floats]) -> tuple[Floats, Bytes]:
     """
     if not 1 <= len(maps) <= 256 or len({m.shape for m in maps}) > 1:
         raise ValueError(f"maxout of {[m.shape for m in maps]}: give 1 to 256 maps of one shape")
-    y = empty(maps[0].shape, maps[0].dtype)
-    winner = empty(y.shape, np.uint8)
+    y, winner = empty(maps[0].shape, maps[0].dtype), empty(maps[0].shape, np.uint8)
     return _maximum(maps, y, winner), winner
 
 

@@ -14,7 +14,7 @@ from znn_dask.kernels.memory import empty
 Floats = NDArray[np.floating]
 
 # Elements worked on at a time: the few ufuncs of one function then run in the L2 cache.
-_CHUNK = 1 << 16
+_CHUNK = 1 << 17
 
 
 @dataclass(frozen=True)
