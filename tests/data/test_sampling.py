@@ -318,7 +318,7 @@ def test_errors_name_both_values(make_volume, coordinates):
         sampler(path, region=(None, (0, 30), None))
     with pytest.raises(VolumeError, match="no item 'labels', it has image"):
         sampler(make_volume("w", image=data))
-    with pytest.raises(VolumeError, match="labels is .* but|but labels is"):
+    with pytest.raises(VolumeError, match="but labels is"):
         sampler(make_volume("u", image=data, labels=data[1:]))
     with pytest.raises(VolumeError, match="mask leaves no centre"):
         sampler(make_volume("m", image=data, labels=data, mask=np.zeros(data.shape, np.uint8)))
