@@ -156,10 +156,12 @@ def test_errors_leave_nothing(tmp_path, stack):
     tifffile.imwrite(tmp_path / "s.tif", stack)
     (tmp_path / "bad.tif").write_bytes(b"II*\0nonsense")
     (tmp_path / "bad.h5").write_bytes(b"nonsense")
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "s.tif").read_bytes()[:3000])
     (tmp_path / "raw.dat").write_bytes(b"nonsense")
     for source, says in {
         "absent.tif": "nothing to import",
         "bad.tif": "TIFF|no image",
+        "cut.tif": "is cut short: 3000 bytes of",
         "bad.h5": "not a readable HDF5",
         "raw.dat": "expected .tif, .h5",
     }.items():

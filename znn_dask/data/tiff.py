@@ -1,6 +1,7 @@
 """TIFF stacks: multi-page, BigTIFF, ImageJ, OME; uncompressed ones are memory-mapped."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,7 @@ def open_tiff(path: Path) -> Iterator[Reader]:
                 f"{path} has axes {series.axes} {series.shape}: expected one stack (z,y,x), "
                 "with channels at most"
             )
-        read = _memory_mapped(series, axes, shape) or _by_page(path, series, axes, shape)
+        read = _memory_mapped(path, series, axes, shape) or _by_page(path, series, axes, shape)
         sizes = dict(zip(axes, shape, strict=True))
         full = (sizes.get("z", 1), sizes["y"], sizes["x"])
         yield Reader(
@@ -63,20 +64,22 @@ def open_tiff(path: Path) -> Iterator[Reader]:
         )
 
 
-def _memory_mapped(series: Any, axes: str, shape: tuple[int, ...]) -> Read | None:
+def _memory_mapped(path: Path, series: Any, axes: str, shape: tuple[int, ...]) -> Read | None:
     """Reader of uncompressed, contiguous data, which the system pages in as needed."""
-    if series.dataoffset is None or not series.keyframe.is_memmappable:
+    offset = series.dataoffset
+    if offset is None or not series.keyframe.is_memmappable:
         return None
-    parent = series.keyframe.parent
-    data = np.memmap(
-        parent.filehandle.path,
-        np.dtype(series.dtype).newbyteorder(parent.byteorder),
-        "r",
-        series.dataoffset,
-        shape,
-    )
-    volume = _ordered(data, axes)
-    return lambda a, b: volume[..., a:b, :, :]
+    dtype = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder)
+    end, there = offset + math.prod(shape) * dtype.itemsize, path.stat().st_size
+    if end > there:
+        raise VolumeError(f"{path} is cut short: {there} bytes of {end}; copy it again")
+
+    def read(a: int, b: int) -> NDArray[Any]:
+        # Mapped anew for every slab: pages of the last one do not stay counted as ours.
+        data = np.memmap(path, dtype, "r", offset, shape)
+        return _ordered(data, axes)[..., a:b, :, :]
+
+    return read
 
 
 def _by_page(path: Path, series: Any, axes: str, shape: tuple[int, ...]) -> Read:
