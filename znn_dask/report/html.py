@@ -11,7 +11,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-import znn_dask
 from znn_dask.report.style import STYLE
 
 
@@ -126,7 +125,6 @@ def render_report(
     parts = "".join(_section(s, a) for s, a in zip(sections, anchors, strict=True))
     lead = f'<p class="lead">{escape(subtitle)}</p>' if subtitle else ""
     cards = f'<div class="cards">{"".join(_card(f) for f in facts)}</div>' if facts else ""
-    version = getattr(znn_dask, "__version__", "")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -135,7 +133,7 @@ def render_report(
         f'<header><div class="wide"><p class="brand">znn_dask</p><h1>{escape(title)}</h1>{lead}'
         f"<nav>{links}</nav></div></header>"
         f'<main class="wide">{cards}{parts}</main>'
-        f'<footer class="wide">znn_dask {escape(str(version))}</footer></body></html>\n'
+        f'<footer class="wide">Made with znn_dask</footer></body></html>\n'
     )
 
 

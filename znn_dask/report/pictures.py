@@ -96,6 +96,13 @@ def slice_panels(
     figure = new_figure(panel * len(columns), panel * sum(relative) + 0.45 + (0.35 if title else 0))
     axes = figure.subplots(len(planes), len(columns), squeeze=False, height_ratios=relative)
     low, high = np.percentile(image, (0.5, 99.5))
+    slots = None
+    if truth is not None and objects is not None:
+        shown = [index for _, index, _, _ in planes]
+        slots = matched_slots(
+            np.concatenate([objects[i].ravel() for i in shown]),
+            np.concatenate([truth[i].ravel() for i in shown]),
+        )
     for row, (label, index, rows, cols) in enumerate(planes):
         background = grey(image[index], float(low), float(high))
         aspect = voxel_size[rows] / voxel_size[cols]
@@ -106,7 +113,6 @@ def slice_panels(
             if name == "truth" and truth is not None:
                 drawn = overlay(background, truth[index])
             elif name == "objects" and objects is not None:
-                slots = None if truth is None else matched_slots(objects[index], truth[index])
                 drawn = overlay(background, objects[index], slots)
             elif name == "probability" and probability is not None:
                 drawn, style = probability[index], {"cmap": "magma", "vmin": 0.0, "vmax": 1.0}
@@ -189,12 +195,21 @@ def learning_curve(
         )
         if known.any():
             best = int(np.nanargmin(values))
+            ax.plot(
+                steps[best],
+                values[best],
+                marker="o",
+                markersize=11,
+                markerfacecolor="none",
+                markeredgecolor=VERMILION,
+                markeredgewidth=1.4,
+            )
             ax.annotate(
                 f"best {values[best]:.4g}",
                 (steps[best], values[best]),
-                xytext=(0, 12),
+                xytext=(0, 11),
                 textcoords="offset points",
-                ha="right" if best > len(steps) // 2 else "left",
+                ha="center",
                 fontsize=9,
                 color=VERMILION,
             )
@@ -257,8 +272,12 @@ def schedule_gantt(
     ax.grid(visible=False, axis="y")
     ax.set_yticks(range(len(threads)), [f"thread {t}" for t in threads])
     ax.set_ylim(len(threads) - 0.45, -0.55)
-    ax.set_xlim(0, length * factor * 1.05)
-    ax.set_xlabel(f"time ({unit}); right: share of it busy", color=MUTED, fontsize=10)
+    ax.set_xlim(0, length * factor * 1.06)
+    ax.set_xlabel(
+        f"time ({unit}); on the right, share of the time in which the thread works",
+        color=MUTED,
+        fontsize=10,
+    )
     present = {s.kind for s in spans}
     handles = [
         Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=label)
@@ -280,10 +299,21 @@ def schedule_gantt(
 
 def _name_bar(ax: Any, span: Span, row: int, begin: float, length: float, factor: float) -> None:
     """Write the task's name into its bar where it fits."""
-    room = int((span.end - span.start) / length * 150)
+    room = int((span.end - span.start) / length * 132)
     if room < 4:
         return
     text = span.name if len(span.name) <= room else span.name[: room - 1] + "…"
     middle = ((span.start + span.end) / 2 - begin) * factor
     colour = "black" if span.kind == "type-2" else "white"
-    ax.text(middle, row, text, ha="center", va="center", fontsize=7.5, color=colour, clip_on=True)
+    backing = {"facecolor": VERMILION, "edgecolor": "none", "pad": 1.2}
+    ax.text(
+        middle,
+        row,
+        text,
+        ha="center",
+        va="center",
+        fontsize=7.5,
+        color=colour,
+        clip_on=True,
+        bbox=backing if span.kind == "forced" else None,
+    )

@@ -35,7 +35,7 @@ font-variant-numeric:tabular-nums}
 .note{font-size:13px;line-height:1.4;color:var(--soft);margin-top:2px!important}
 section{padding:26px 28px 28px;margin-bottom:24px;scroll-margin-top:16px}
 h2{margin:0 0 8px;font-size:21px;letter-spacing:-.01em}
-section p{max-width:76ch;margin:0 0 12px}
+section p{max-width:82ch;margin:0 0 12px}
 figure{margin:20px 0 0}
 .paper{background:#fff;border:1px solid var(--line);border-radius:10px;padding:12px;
 text-align:center}

@@ -28,8 +28,8 @@ def _flood_raw(image: np.ndarray, sigma: tuple[float, ...], depth: float) -> np.
 def raw_watershed(
     image: np.ndarray,
     *,
-    sigma: float = 2.0,
-    depth: float = 0.1,
+    sigma: float = 1.5,
+    depth: float = 0.3,
     voxel_size: tuple[float, float, float] | None = None,
     in_plane: bool = False,
     advance: Callable[[float], None] = lambda fraction: None,

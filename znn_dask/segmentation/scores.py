@@ -209,7 +209,8 @@ def evaluate(
         SNEMI3D's script counts), or "ignore" (not scored).
 
     Adapted Rand error after Arganda-Carreras et al. 2015 (Front. Neuroanat. 9:142), over pairs of
-    distinct voxels; variation of information after Meila 2007.
+    distinct voxels; variation of information after Meila 2007. The error and both entropies equal
+    scikit-image's, which however returns precision and recall in each other's place.
     Raises SegmentationError where shapes or types do not fit, or nothing is left to score.
     """
     if dust and not (relabel_components or in_plane):

@@ -22,6 +22,7 @@ from znn_dask.segmentation.maps import (
     SegmentationError,
     open_map,
     read_probability,
+    resolve_kind,
     resolve_region,
 )
 from znn_dask.segmentation.region_graph import region_graph
@@ -31,11 +32,17 @@ _BYTES_PER_VOXEL = 48
 """Peak of the watershed and the graph, measured; the map itself comes on top."""
 
 
+DEFAULT_THRESHOLD = {"boundary": 0.5, "affinity": 0.3}
+"""Merge threshold by kind of map; best on simulated maps of real tissue with noise."""
+
+
 @dataclass(frozen=True)
 class SegmentationParameters:
     """What decides the objects.
 
-    threshold: contacts with a mean boundary probability below it are merged.
+    threshold: contacts with a mean boundary probability below it are merged. The default suits
+        boundary maps; for affinities, which are not blurred over two voxels, 0.3 is better
+        (`DEFAULT_THRESHOLD`).
     seed_threshold: voxels with a boundary probability below it can seed a fragment.
     smoothing, spacing: see `watershed.fragments`, in units of the smallest voxel edge.
     minimum_size: objects of fewer voxels join their best neighbour.
@@ -44,7 +51,7 @@ class SegmentationParameters:
 
     threshold: float = 0.5
     seed_threshold: float = 0.5
-    smoothing: float = 0.7
+    smoothing: float = 0.5
     spacing: float = 2.0
     minimum_size: int = 50
     in_plane: bool = False
@@ -215,7 +222,7 @@ def segment(
     out: str | Path,
     *,
     kind: Kind = "auto",
-    threshold: float = SegmentationParameters.threshold,
+    threshold: float | None = None,
     seed_threshold: float = SegmentationParameters.seed_threshold,
     smoothing: float = SegmentationParameters.smoothing,
     spacing: float = SegmentationParameters.spacing,
@@ -238,15 +245,20 @@ def segment(
         the shape of the region and records its offset.
     voxel_size: (z, y, x) nm, default what the map records.
 
+    threshold: default by kind, see `DEFAULT_THRESHOLD`; `best_parameters` finds a better one on
+        a labelled region.
+
     The other settings are those of `SegmentationParameters`. Returns the path written.
     Raises SegmentationError for a map, region, setting or output path that cannot be used.
     """
+    opened = open_map(probability)
+    box, size = _placed(opened, region)
+    if threshold is None:
+        threshold = DEFAULT_THRESHOLD[resolve_kind(kind, opened.shape)]
     parameters = SegmentationParameters(
         threshold, seed_threshold, smoothing, spacing, minimum_size, in_plane
     )
     path = _output_path(out, overwrite)
-    opened = open_map(probability)
-    box, size = _placed(opened, region)
     voxel_size = voxel_size or opened.voxel_size
     with _Stages(progress) as stages:
         stages.begin("reading", 0.0)

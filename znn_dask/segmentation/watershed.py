@@ -62,7 +62,7 @@ def fragments(
     boundary: np.ndarray,
     *,
     seed_threshold: float = 0.5,
-    smoothing: float = 0.7,
+    smoothing: float = 0.5,
     spacing: float = 2.0,
     voxel_size: tuple[float, float, float] | None = None,
     in_plane: bool = False,
