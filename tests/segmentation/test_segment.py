@@ -9,6 +9,7 @@ import zarr
 from skimage.metrics import adapted_rand_error
 
 from tests.segmentation.truth import affinity_map, boundary_map, voronoi
+from znn_dask.data.metadata import VolumeError, multiscales
 from znn_dask.segmentation import (
     SegmentationError,
     SegmentationParameters,
@@ -25,14 +26,19 @@ from znn_dask.segmentation.region_graph import contract
 from znn_dask.segmentation.segment import segment_array
 
 
-def store_map(path: Path, values: np.ndarray) -> str:
+def store_map(
+    path: Path, values: np.ndarray, position: tuple | None = None, scale: float = 1.0
+) -> str:
     """A map as prediction writes it: OME-Zarr group, full resolution in `0`."""
     group = zarr.open_group(str(path), mode="w")
     array = group.create_array("0", shape=values.shape, dtype=values.dtype, chunks=(1, 16, 16, 16))
     array[:] = values
-    steps = [{"type": "scale", "scale": [1.0, 8.0, 8.0, 8.0]}]
-    dataset = {"path": "0", "coordinateTransformations": steps}
-    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"datasets": [dataset]}]}
+    attributes = multiscales("map", "czyx", (8.0, 8.0, 8.0))
+    if position is not None:
+        moved = {"type": "translation", "translation": [0.0, *(8.0 * p for p in position)]}
+        dataset = attributes["ome"]["multiscales"][0]["datasets"][0]
+        dataset["coordinateTransformations"].append(moved)
+    group.attrs.update(attributes | {"znn_dask": {"scale": scale}})
     return str(path)
 
 
@@ -80,6 +86,7 @@ def test_region_has_offset_and_same_bits(tmp_path: Path, truth: np.ndarray) -> N
     ome = zarr.open_group(str(out), mode="r").attrs["ome"]
     steps = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"]
     assert steps[1] == {"type": "translation", "translation": [5.0, 0.0, 10.0]}
+    assert evaluate(out, truth) == evaluate(open_map(out).array[:], truth[5:30, :, 10:40])
 
 
 def test_in_plane_objects_stay_in_their_slice() -> None:
@@ -201,18 +208,43 @@ def test_existing_output_is_kept_unless_told(tmp_path: Path, truth: np.ndarray) 
 def test_refusals_leave_nothing(
     tmp_path: Path, values: object, settings: dict, message: str
 ) -> None:
-    with pytest.raises(SegmentationError, match=message):
+    with pytest.raises(ValueError, match=message):
         segment(values, tmp_path / "objects.zarr", progress=False, **settings)
     assert not list(tmp_path.iterdir())
     with pytest.raises(SegmentationError, match="object stores"):
         segment(np.zeros((3, 8, 8)), "s3://bucket/objects.zarr")
 
 
-def test_group_without_full_resolution_names_what_it_holds(tmp_path: Path) -> None:
-    group = zarr.open_group(str(tmp_path / "volume.zarr"), mode="w")
-    group.create_group("labels")
-    with pytest.raises(SegmentationError, match="holds labels"):
+def test_prediction_of_a_part_is_placed_by_its_position(tmp_path: Path, truth: np.ndarray) -> None:
+    boundary = boundary_map(truth, noise=0.1, seed=1)
+    levels = np.uint8(np.round(200 * boundary[4:36, 6:40, 2:44]))[None]
+    source = store_map(tmp_path / "boundary.zarr", levels, position=(4, 6, 2), scale=1 / 200)
+    out = segment(source, tmp_path / "objects.zarr", region="3:30,:,:", progress=False)
+    assert open_map(out).offset == (7, 6, 2)
+    objects = open_map(out).array[:]
+    assert objects.shape == (27, 34, 42)
+    placed = evaluate(out, truth)
+    assert placed == evaluate(objects, truth[7:34, 6:40, 2:44])
+    assert placed.adapted_rand_error < 0.1
+    inner = evaluate(out, truth, region="10:20,10:30,10:30")
+    assert inner == evaluate(objects[3:13, 4:24, 8:28], truth[10:20, 10:30, 10:30])
+    with pytest.raises(SegmentationError, match=r"covers 7:34,6:40,2:44 .*not 0:20,0:44"):
+        evaluate(out, truth, region="0:20,:,:")
+    assert evaluate(out, truth[7:34, 6:40, 2:44]) == placed  # a crop without a position
+    found = best_parameters(
+        source, truth, region="7:34,6:40,2:44", thresholds=[0.5], seed_thresholds=[0.5]
+    )
+    assert found.scores.adapted_rand_error == pytest.approx(
+        evaluate(out, truth, relabel_components=True).adapted_rand_error
+    )
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    zarr.open_group(str(tmp_path / "volume.zarr"), mode="w").create_group("labels")
+    with pytest.raises(VolumeError, match="no image"):
         open_map(tmp_path / "volume.zarr")
+    with pytest.raises(SegmentationError, match="None is no array"):
+        open_map(None)
 
 
 def test_real_tissue_with_simulated_boundaries(shared: Path) -> None:

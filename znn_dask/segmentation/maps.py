@@ -1,11 +1,16 @@
 """Opening probability maps and label volumes, and turning maps into boundary probability."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import zarr
+from zarr.storage import LocalStore
+
+from znn_dask.data.metadata import VoxelSize, parse_multiscales
+from znn_dask.data.volume import describe_array, open_array
 
 Kind = Literal["auto", "boundary", "affinity"]
 Region = tuple[slice, slice, slice]
@@ -18,59 +23,74 @@ class SegmentationError(ValueError):
 
 @dataclass(frozen=True)
 class OpenedMap:
-    """An array that can be sliced, and the voxel edge lengths (z, y, x) in nm where known."""
+    """An array that can be sliced, with what its volume records about it.
+
+    voxel_size: (z, y, x) nm. offset: voxel (z, y, x) of the specimen at which the array begins,
+    None where no position is recorded. scale: probability per stored unit, None where not recorded.
+    """
 
     array: Any
-    voxel_size: tuple[float, float, float] | None = None
     source: str = "array"
+    voxel_size: VoxelSize = (1.0, 1.0, 1.0)
+    offset: tuple[int, int, int] | None = None
+    scale: float | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(int(n) for n in self.array.shape)
 
 
-def _ome_level(group: zarr.Group) -> tuple[str, tuple[float, ...] | None]:
-    """Name and scale of the full-resolution array of an OME-Zarr image group."""
-    attributes: dict[str, Any] = dict(group.attrs)
+def _image_attributes(array: zarr.Array) -> Mapping[str, Any]:
+    """Attributes of the image group that holds the array; empty where there is none."""
+    above, _, name = array.path.strip("/").rpartition("/")
+    try:
+        if name:
+            return dict(zarr.open_group(array.store, path=above, mode="r").attrs)
+        if isinstance(array.store, LocalStore):
+            return dict(zarr.open_group(array.store.root.parent, mode="r").attrs)
+    except (FileNotFoundError, zarr.errors.BaseZarrError):
+        pass
+    return {}
+
+
+def _offset(attributes: Mapping[str, Any], voxel_size: VoxelSize) -> tuple[int, int, int] | None:
+    """Recorded position in voxels: the translation, in the unit of the scale before it."""
     ome = attributes.get("ome", attributes)
-    scales = ome.get("multiscales") if isinstance(ome, dict) else None
-    if not scales:
-        return "0", None
-    first = scales[0]["datasets"][0]
-    for transformation in first.get("coordinateTransformations", ()):
-        if transformation.get("type") == "scale":
-            return first["path"], tuple(float(s) for s in transformation["scale"])
-    return first["path"], None
+    steps = ome["multiscales"][0]["datasets"][0].get("coordinateTransformations", ())
+    found = {step["type"]: step.get(step["type"]) for step in steps}
+    if "translation" not in found:
+        return None
+    scale = found.get("scale") or voxel_size
+    z, y, x = (round(t / s) for t, s in zip(found["translation"][-3:], scale[-3:], strict=True))
+    return z, y, x
 
 
 def open_map(source: Any) -> OpenedMap:
-    """Open a Zarr array, an OME-Zarr image group or a numpy array for reading.
+    """Open a Zarr array, an OME-Zarr image or a numpy array for reading.
 
-    `source` is a path or URL, a `zarr.Array`, a `zarr.Group` or anything with `shape` and
-    slicing. Of a group the full-resolution array is taken (`0` unless its metadata names another).
-
-    Raises SegmentationError where there is nothing to open.
+    `source` is a path or URL as for `open_array`, a `zarr.Array`, or anything with `shape` and
+    slicing. Raises VolumeError or SegmentationError where there is nothing to open.
     """
     name = "array"
     if isinstance(source, (str, Path)):
         name = str(source)
-        try:
-            source = zarr.open(name, mode="r")
-        except (FileNotFoundError, KeyError, zarr.errors.BaseZarrError) as error:
-            raise SegmentationError(f"{name}: no Zarr array or group there; check the path") from (
-                error
-            )
-    if isinstance(source, zarr.Group):
-        path, scale = _ome_level(source)
-        if path not in source or not isinstance(source[path], zarr.Array):
-            inside = ", ".join(sorted(source.keys())) or "nothing"
-            raise SegmentationError(
-                f"{name}: the group has no full-resolution array {path!r} but holds {inside}; "
-                f"give the path of one image, such as {name}/labels"
-            )
-        voxel_size = None if scale is None else (scale[-3], scale[-2], scale[-1])
-        return OpenedMap(source[path], voxel_size, name)
-    return OpenedMap(source, None, name)
+        source = open_array(name)
+    if not hasattr(source, "shape"):
+        raise SegmentationError(
+            f"{source!r} is no array: give a path, a Zarr array or a numpy array"
+        )
+    if not isinstance(source, zarr.Array):
+        return OpenedMap(source, name)
+    described = describe_array(source)
+    attributes = _image_attributes(source)
+    image = parse_multiscales(attributes)
+    return OpenedMap(
+        source,
+        name,
+        described.voxel_size,
+        None if image is None else _offset(attributes, described.voxel_size),
+        attributes.get("znn_dask", {}).get("scale"),
+    )
 
 
 def parse_region(text: str) -> Region:
@@ -172,12 +192,12 @@ def boundary_from_affinity(affinity: np.ndarray) -> np.ndarray:
     return np.subtract(1, weakest, out=weakest)
 
 
-def _as_probability(values: np.ndarray) -> np.ndarray:
-    """float32 in [0, 1]; integer maps are scaled by the largest value of their type."""
-    scale = np.float32(1)
-    if np.issubdtype(values.dtype, np.integer):
-        scale = np.float32(1 / np.iinfo(values.dtype).max)
-    result = np.multiply(values, scale, dtype=np.float32)
+def _as_probability(values: np.ndarray, scale: float | None) -> np.ndarray:
+    """float32 in [0, 1]; integers without a recorded scale by the largest value of their type."""
+    if scale is None:
+        whole = np.issubdtype(values.dtype, np.integer)
+        scale = 1 / np.iinfo(values.dtype).max if whole else 1.0
+    result = np.multiply(values, np.float32(scale), dtype=np.float32)
     if not np.isfinite(result).all():
         raise SegmentationError("the map holds NaN or infinite values; predict it again")
     return np.clip(result, 0, 1, out=result)
@@ -195,9 +215,9 @@ def read_probability(opened: OpenedMap, kind: Kind, region: Region | None = None
         stop = min(start + step, spatial[0])
         box = (slice(z.start + start, z.start + stop), y, x)
         if len(opened.shape) == 4:
-            values = _as_probability(np.asarray(opened.array[(slice(None), *box)]))
+            values = _as_probability(np.asarray(opened.array[(slice(None), *box)]), opened.scale)
         else:
-            values = _as_probability(np.asarray(opened.array[box]))[None]
+            values = _as_probability(np.asarray(opened.array[box]), opened.scale)[None]
         if affinity is not None:
             affinity[:, start:stop] = values
         else:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import ndimage
 
+from znn_dask.segmentation.alignment import aligned
 from znn_dask.segmentation.components import ComponentStream
 from znn_dask.segmentation.contingency import Contingency, ContingencyStream
 from znn_dask.segmentation.maps import (
@@ -17,7 +18,6 @@ from znn_dask.segmentation.maps import (
     Region,
     SegmentationError,
     open_map,
-    resolve_region,
     slab_depth,
 )
 
@@ -137,23 +137,6 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 1.0
 
 
-def _aligned(
-    objects: OpenedMap, labels: OpenedMap, region: Region | str | None
-) -> tuple[Region, Region]:
-    """The regions to read from objects and labels."""
-    box = resolve_region(region, labels.shape)
-    size = tuple(s.stop - s.start for s in box)
-    if objects.shape == labels.shape:
-        return box, box
-    if objects.shape == size:
-        return resolve_region(None, objects.shape), box
-    raise SegmentationError(
-        f"objects have shape {objects.shape} and labels {labels.shape}"
-        + (f", of which the region takes {size}" if region is not None else "")
-        + "; give the region of the labels that the objects cover"
-    )
-
-
 def _near_boundary(labels: np.ndarray, distance: int, in_plane: bool) -> np.ndarray:
     """Voxels within `distance` steps of a face between two labels (bool, same shape)."""
     near = np.zeros(labels.shape, bool)
@@ -195,8 +178,10 @@ def evaluate(
 
     objects, labels: paths, URLs, Zarr arrays or arrays of ids with axes (z, y, x). Label 0 is
         background and is not scored.
-    region: part of the labels to score, slices z, y, x or text "0:100,:,190:250". Objects of the
-        labels' shape are cut alike, objects of the region's shape are taken whole.
+    region: part of the labels to score, slices z, y, x or text "0:100,:,190:250". Objects that
+        record their position are placed by it, and without a region all that both cover is
+        scored. Of others those of the labels' shape are cut alike, and those of the region's
+        shape taken whole.
     relabel_components: first split labels into 26-connected components, as a body that is one
         outside a crop may fall into several pieces inside it.
     dust: label components of fewer voxels are taken as background (needs relabel_components or
@@ -218,7 +203,7 @@ def evaluate(
             f"dust {dust} removes label components; it needs relabel_components or in_plane"
         )
     opened_objects, opened_labels = open_map(objects), open_map(labels)
-    object_box, label_box = _aligned(opened_objects, opened_labels, region)
+    object_box, label_box = aligned(opened_objects, opened_labels, region)
     size = tuple(s.stop - s.start for s in label_box)
     depth = slab_depth(opened_labels.array, size, slab_voxels)
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import zarr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from znn_dask.data.metadata import VoxelSize, multiscales
+from znn_dask.data.volume import create_item
 from znn_dask.segmentation.agglomerate import Hierarchy, agglomerate
 from znn_dask.segmentation.maps import (
     Kind,
@@ -113,7 +116,7 @@ def segment_array(
     probability: Probability,
     parameters: SegmentationParameters,
     *,
-    voxel_size: tuple[float, float, float] | None = None,
+    voxel_size: VoxelSize | None = None,
     threads: int | None = None,
     stages: _Stages | None = None,
 ) -> np.ndarray:
@@ -129,7 +132,7 @@ def build_hierarchy(
     probability: Probability,
     parameters: SegmentationParameters,
     *,
-    voxel_size: tuple[float, float, float] | None = None,
+    voxel_size: VoxelSize | None = None,
     threads: int | None = None,
     stages: _Stages | None = None,
 ) -> tuple[np.ndarray, Hierarchy]:
@@ -152,48 +155,34 @@ def build_hierarchy(
     return pieces, agglomerate(graph, parameters.threshold)
 
 
-def _multiscales(name: str, voxel_size: tuple[float, ...] | None, offset: tuple[int, ...]) -> Any:
-    """OME-Zarr 0.5 metadata of one full-resolution array with axes z, y, x."""
-    scale = list(voxel_size or (1.0, 1.0, 1.0))
-    unit = {"unit": "nanometer"} if voxel_size else {}
-    transformations: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-    if any(offset):
-        translation = [o * s for o, s in zip(offset, scale, strict=True)]
-        transformations.append({"type": "translation", "translation": translation})
-    return {
-        "version": "0.5",
-        "multiscales": [
-            {
-                "name": name,
-                "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
-                "datasets": [{"path": "0", "coordinateTransformations": transformations}],
-            }
-        ],
-        "image-label": {},
-    }
-
-
 def write_objects(
     path: Path,
     objects: np.ndarray,
     *,
-    voxel_size: tuple[float, float, float] | None = None,
+    voxel_size: VoxelSize = (1.0, 1.0, 1.0),
     offset: tuple[int, int, int] = (0, 0, 0),
-    attributes: dict[str, Any] | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write objects (z, y, x) as OME-Zarr group with array `0`; replaces `path` in one rename."""
+    """Write objects (z, y, x) as OME-Zarr image with array `0`; replaces `path` by a rename.
+
+    voxel_size: (z, y, x) nm; offset: voxel of the specimen at which the objects begin.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     with ExitStack() as undo:
         undo.callback(shutil.rmtree, temporary, ignore_errors=True)
-        group = zarr.open_group(str(temporary), mode="w", zarr_format=3)
-        chunks = tuple(min(128, n) for n in objects.shape)
-        array = group.create_array(
-            "0", shape=objects.shape, dtype=np.uint32, chunks=chunks, dimension_names=list("zyx")
+        array = create_item(
+            temporary, "", path.name, objects.shape, np.uint32, voxel_size=voxel_size
         )
-        for start in range(0, objects.shape[0], chunks[0]):
-            array[start : start + chunks[0]] = objects[start : start + chunks[0]]
-        group.attrs.update({"ome": _multiscales(path.name, voxel_size, offset)})
-        group.attrs.update(attributes or {})
+        step = array.chunks[0]
+        for start in range(0, objects.shape[0], step):
+            array[start : start + step] = objects[start : start + step]
+        metadata = multiscales(path.name, "zyx", voxel_size)
+        translation = [float(o * s) for o, s in zip(offset, voxel_size, strict=True)]
+        metadata["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"].append(
+            {"type": "translation", "translation": translation}
+        )
+        metadata["ome"]["image-label"] = {}
+        zarr.open_group(str(temporary), mode="r+").attrs.update(metadata | dict(attributes or {}))
         if path.exists():
             former = path.with_name(f".{path.name}.{uuid.uuid4().hex}.former")
             os.rename(path, former)
@@ -229,7 +218,7 @@ def segment(
     minimum_size: int = SegmentationParameters.minimum_size,
     in_plane: bool = False,
     region: Region | str | None = None,
-    voxel_size: tuple[float, float, float] | None = None,
+    voxel_size: VoxelSize | None = None,
     threads: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -274,7 +263,8 @@ def segment(
             "parameters": asdict(parameters),
             "objects": count,
         }
-        offset = (box[0].start, box[1].start, box[2].start)
+        oz, oy, ox = opened.offset or (0, 0, 0)
+        offset = (oz + box[0].start, oy + box[1].start, ox + box[2].start)
         write_objects(
             path,
             objects,

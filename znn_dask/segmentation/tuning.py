@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from znn_dask.data.metadata import VoxelSize
+from znn_dask.segmentation.alignment import aligned
 from znn_dask.segmentation.components import ComponentStream
 from znn_dask.segmentation.contingency import Contingency, ContingencyStream
 from znn_dask.segmentation.maps import (
@@ -15,7 +17,7 @@ from znn_dask.segmentation.maps import (
     SegmentationError,
     open_map,
     read_probability,
-    resolve_region,
+    resolve_kind,
 )
 from znn_dask.segmentation.scores import Scores, scores_from_table
 from znn_dask.segmentation.segment import (
@@ -45,27 +47,24 @@ def best_parameters(
     seed_thresholds: Sequence[float] = (0.3, 0.5),
     relabel_components: bool = True,
     dust: int = 0,
-    voxel_size: tuple[float, float, float] | None = None,
+    voxel_size: VoxelSize | None = None,
 ) -> Search:
     """Try a grid of merge and seed thresholds on a labelled region; least adapted Rand error wins.
 
-    probability: as for `segment`; labels: as for `evaluate`, of the map's spatial shape.
-    region: the training part, slices z, y, x or text. Choose it apart from what is later scored.
+    probability: as for `segment`; labels: as for `evaluate`, placed alike.
+    region: the training part of the labels, slices z, y, x or text. Choose it apart from what is
+        later scored.
     start: the parameters that are not searched. One watershed and one agglomeration per seed
     threshold serve all merge thresholds, so more of these cost little.
     """
     start = start or SegmentationParameters()
     opened, truth = open_map(probability), open_map(labels)
-    if opened.shape[-3:] != truth.shape:
-        raise SegmentationError(
-            f"the map covers {opened.shape[-3:]} voxels and the labels {truth.shape}; "
-            "give the labels of the same volume"
-        )
     if not thresholds or not seed_thresholds:
         raise SegmentationError("no threshold to try; give at least one of each kind")
-    box = resolve_region(region, truth.shape)
+    resolved = resolve_kind(kind, opened.shape)
+    map_box, box = aligned(opened, truth, region)
     refuse_beyond_memory(tuple(s.stop - s.start for s in box), 3)
-    values = read_probability(opened, kind, box)
+    values = read_probability(opened, resolved, map_box)
     wanted = _truth(truth, box, start.in_plane, relabel_components, dust)
     voxel_size = voxel_size or opened.voxel_size
 
