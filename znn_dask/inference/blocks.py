@@ -1,4 +1,4 @@
-"""The block plan: which task computes and writes which part of the output.  Pure; no arrays, no I/O.
+"""The block plan: which task computes and writes which part of the output.  Pure; no I/O.
 
 Three coordinate systems are in play, all in voxels and in z,y,x order:
 
@@ -10,8 +10,8 @@ Three coordinate systems are in play, all in voxels and in z,y,x order:
 
     dense axis     0 ........................................ image - fov
     output array        |origin      block 0     block 1     block 2 |
-    block 2 owns                                            [-------]      whole chunks
-    block 2 computes                                  [-------------]      shifted inside: one FFT size
+    block 2 owns                                            [-------]   whole chunks
+    block 2 computes                                  [-------------]   shifted inside: one size
 """
 
 import math
@@ -27,7 +27,7 @@ AXES = "zyx"
 
 
 class PredictionError(ValueError):
-    """A prediction that cannot be planned, begun, continued or finished; the message is one line."""
+    """A prediction that cannot be planned, begun, continued or finished; one line."""
 
 
 def triple(values: Any) -> Triple:
@@ -57,7 +57,7 @@ def describe(region: Box) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """One task: `write` (output coordinates) is owned by it alone, `compute` (dense) contains it."""
+    """One task: `write` (output) is owned by it alone, `compute` (dense) contains it."""
 
     index: int
     write: Box
@@ -97,7 +97,7 @@ class BlockPlan:
         ):
             if block < 1 or (block < out and block % unit):
                 raise PredictionError(
-                    f"a block of {self.block} voxels is not a whole number of chunks of {self.unit} "
+                    f"a block of {self.block} voxels is not whole chunks of {self.unit} "
                     f"along {axis}: two tasks would write one chunk and lose data; "
                     f"give {axis} a multiple of {unit}"
                 )
@@ -115,9 +115,7 @@ class BlockPlan:
     @property
     def grid(self) -> Triple:
         """Number of blocks along each axis."""
-        return triple(
-            math.ceil(n / b) for n, b in zip(self.output_shape, self.block, strict=True)
-        )
+        return triple(math.ceil(n / b) for n, b in zip(self.output_shape, self.block, strict=True))
 
     @property
     def count(self) -> int:
@@ -239,4 +237,3 @@ def output_extent(
                 f"image, {describe(allowed)}: give a region inside it"
             )
     return triple(a - h for a, h in zip(box_start(region), half, strict=True)), box_shape(region)
-

@@ -38,8 +38,8 @@ def failure(job: Job, index: int, error: BaseException) -> PredictionError:
     """The one line that a user gets for a block that failed for good."""
     text = " ".join(str(error).split()) or "no message"
     return PredictionError(
-        f"{job.plan.at(index)} failed {RETRIES + 1} times, last with {type(error).__name__}: {text}; "
-        "the blocks before it are kept: run again to continue"
+        f"{job.plan.at(index)} failed {RETRIES + 1} times, last with {type(error).__name__}: "
+        f"{text}; finished blocks are kept: run again to continue"
     )
 
 

@@ -113,7 +113,7 @@ class Job:
 
 
 def run_block(job: Job, index: int, lane: Executor) -> BlockReport:
-    """Read, compute (in `lane`, which bounds how many do so at a time), write, and only then mark."""
+    """Read, compute (in `lane`, which bounds how many do at a time), write, and then mark."""
     block = job.plan.at(index)
     begin = time.perf_counter()
     inputs = job.read(block)
@@ -151,9 +151,7 @@ def _timed(job: Job, inputs: Maps, block: Block) -> tuple[np.ndarray, float]:
 
 
 def _within(inner: Box, outer: Box) -> list[slice]:
-    return [
-        slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True)
-    ]
+    return [slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True)]
 
 
 def _softmax(y: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Turning what the user gives `predict` into exact values, or into one line that says what is wrong."""
+"""Turning what the user gives `predict` into exact values, or one line that says what is wrong."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal

@@ -48,7 +48,7 @@ class Cost:
         }
 
     def work(self, output_size: Triple) -> float:
-        """Relative time of one block: channel products of the convolutions, and passes over maps."""
+        """Relative time of one block: channel products of convolutions, and passes over maps."""
         maps = self.maps(output_size)
         products = sum(maps[e.output] * self._channels[e.input] for e in self.network.conv_edges)
         return self.passes * (products + 20.0 * sum(maps.values()))
@@ -79,9 +79,7 @@ def choose(
     unit: chunk shape if it is already decided.
     Raises PredictionError when even the smallest block does not fit.
     """
-    axes = [
-        _candidates(n, unit[axis] if unit else None) for axis, n in enumerate(output_shape)
-    ]
+    axes = [_candidates(n, unit[axis] if unit else None) for axis, n in enumerate(output_shape)]
     best: tuple[float, Triple] | None = None
     least: tuple[int, Triple] | None = None
     for combination in itertools.product(*axes):

@@ -7,8 +7,8 @@
         .znn/preprocessing/    statistics of the image
         .znn/blocks/000007/    done marker: written after the data of block 7 (one atomic object)
 
-Markers are explicit because Zarr stores no chunk that is all zero: what is missing in the array says
-nothing about what was computed.  The plan is the first thing written and the last to go, so a run
+Markers are explicit because Zarr stores no chunk that is all zero: what is missing in the array
+says nothing about what was computed.  The plan is the first thing written and the last to go, so a run
 that dies at any moment leaves either nothing or something that can be continued.
 """
 
@@ -38,7 +38,11 @@ def read_record(out: str) -> dict[str, Any] | None:
     record = _group(out, RECORD)
     if record is not None and "plan" in record.attrs:
         return dict(record.attrs)
-    if "://" not in out and Path(out).exists() and (Path(out).is_file() or any(Path(out).iterdir())):
+    if (
+        "://" not in out
+        and Path(out).exists()
+        and (Path(out).is_file() or any(Path(out).iterdir()))
+    ):
         raise PredictionError(
             f"{out} exists and is not a prediction of znn_dask: choose another output path"
         )
@@ -59,9 +63,7 @@ def check_same(out: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -
             )
 
 
-def _compared(
-    stored: Mapping[str, Any], wanted: Mapping[str, Any]
-) -> list[tuple[str, Any, Any]]:
+def _compared(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     plain = [key for key in wanted if key != "plan"]
     pairs = [(key, stored.get(key), wanted[key]) for key in plain]
     old, new = stored["plan"], wanted["plan"]
