@@ -1,0 +1,96 @@
+"""OME-NGFF 0.5 multiscales metadata: axes and voxel size of one image (pure functions)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+VoxelSize = tuple[float, float, float]
+
+VERSION = "0.5"
+
+# UDUNITS-2 names that OME-NGFF allows, in nanometres.
+NANOMETRES = {
+    "angstrom": 0.1,
+    "picometer": 1e-3,
+    "nanometer": 1.0,
+    "micrometer": 1e3,
+    "millimeter": 1e6,
+    "centimeter": 1e7,
+    "meter": 1e9,
+}
+
+
+class VolumeError(ValueError):
+    """A volume that is missing, malformed, or does not fit what is asked of it."""
+
+
+@dataclass(frozen=True)
+class ImageMetadata:
+    """What a volume says about one of its images.
+
+    `axes` is "zyx" or "czyx" (one letter per array axis), `voxel_size` is (z, y, x) in nm, `path`
+    is the full-resolution array within the image's group.
+    """
+
+    axes: str
+    voxel_size: VoxelSize
+    path: str = "0"
+
+
+def default_axes(ndim: int) -> str:
+    """Axes of an array without metadata: "zyx" or "czyx"; raises VolumeError for other ndim."""
+    if ndim not in (3, 4):
+        raise VolumeError(f"an image has 3 axes (z,y,x) or 4 (c,z,y,x), not {ndim}: reshape it")
+    return "czyx"[-ndim:]
+
+
+def checked_voxel_size(voxel_size: Sequence[float]) -> VoxelSize:
+    """Three positive numbers (z, y, x), nm; raises VolumeError otherwise."""
+    values = tuple(float(v) for v in voxel_size)
+    if len(values) != 3 or not all(0 < v < float("inf") for v in values):
+        raise VolumeError(f"voxel size {values} is not three positive numbers z,y,x in nm")
+    return values
+
+
+def multiscales(name: str, axes: str, voxel_size: VoxelSize) -> dict[str, Any]:
+    """Group attributes of an image with one resolution level, the array "0" (OME-NGFF 0.5)."""
+    described = [
+        {"name": a, "type": "channel"}
+        if a == "c"
+        else {"name": a, "type": "space", "unit": "nanometer"}
+        for a in axes
+    ]
+    scale = [1.0] * (len(axes) - 3) + list(voxel_size)
+    dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+    return {
+        "ome": {
+            "version": VERSION,
+            "multiscales": [{"name": name, "axes": described, "datasets": [dataset]}],
+        }
+    }
+
+
+def parse_multiscales(attributes: Mapping[str, Any]) -> ImageMetadata | None:
+    """Metadata of the full-resolution level, or None where the group is not a multiscales image.
+
+    Reads 0.5 (under "ome") and 0.4 (at the top). An axis without a unit is taken to be in nm.
+    """
+    holder = attributes.get("ome", attributes)
+    entries = holder.get("multiscales") if isinstance(holder, Mapping) else None
+    if not entries:
+        return None
+    entry = entries[0]
+    dataset = entry["datasets"][0]
+    described = [a if isinstance(a, Mapping) else {"name": a} for a in entry["axes"]]
+    scale = [1.0] * len(described)
+    for holder in (dataset, entry):
+        for transform in holder.get("coordinateTransformations", ()):
+            if transform.get("type") == "scale":
+                scale = [s * float(t) for s, t in zip(scale, transform["scale"], strict=True)]
+    size = {
+        a["name"]: s * NANOMETRES.get(a.get("unit", "nanometer"), 1.0)
+        for a, s in zip(described, scale, strict=True)
+    }
+    axes = "".join(a["name"] for a in described)
+    voxel_size = (size.get("z", 1.0), size.get("y", 1.0), size.get("x", 1.0))
+    return ImageMetadata(axes, voxel_size, str(dataset["path"]))

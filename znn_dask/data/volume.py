@@ -1,0 +1,255 @@
+"""Volumes: Zarr v3 groups whose items ("image", "labels", "mask", ...) are OME-NGFF images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+import zarr.errors
+from zarr.storage import LocalStore
+
+from znn_dask.data.metadata import (
+    ImageMetadata,
+    VolumeError,
+    VoxelSize,
+    checked_voxel_size,
+    default_axes,
+    multiscales,
+    parse_multiscales,
+)
+
+Mode = Literal["r", "r+", "a"]
+
+CHUNK_EDGE = 64
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` names a file system path and not an object store URL."""
+    return "://" not in path
+
+
+def _open_node(path: str, mode: Mode) -> zarr.Array | zarr.Group:
+    if is_local(path) and not Path(path).exists():
+        raise VolumeError(f"no volume at {path}: check the path, or import one there first")
+    try:
+        return zarr.open(path, mode=mode)
+    except (FileNotFoundError, zarr.errors.BaseZarrError, NotADirectoryError) as error:
+        raise VolumeError(
+            f"{path} is not a Zarr volume or array: import it with `znn-dask import` first"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An open volume. Items are looked up by name: volume["image"] is its full-resolution array.
+
+    Pickles as its path and mode, so it may travel to a worker that sees the same storage.
+    """
+
+    path: str
+    mode: Mode = "r"
+
+    @property
+    def group(self) -> zarr.Group:
+        """The root Zarr group; raises VolumeError where there is none."""
+        node = _open_node(self.path, self.mode)
+        if not isinstance(node, zarr.Group):
+            raise VolumeError(f"{self.path} is one array, not a volume: open it with open_array")
+        return node
+
+    def _items(self) -> Iterator[tuple[str, zarr.Array, ImageMetadata]]:
+        group = self.group
+        whole = parse_multiscales(group.attrs)
+        if whole is not None:  # somebody else's OME-Zarr: one image, at the root
+            yield "image", _array_in(group, whole.path), whole
+        for name, node in sorted(group.members()):
+            if name.startswith(".") or (whole is not None and name == whole.path):
+                continue
+            if isinstance(node, zarr.Group):
+                metadata = parse_multiscales(node.attrs)
+                if metadata is not None:
+                    yield name, _array_in(node, metadata.path), metadata
+            elif node.ndim in (3, 4) and whole is None:
+                yield name, node, ImageMetadata(default_axes(node.ndim), (1.0, 1.0, 1.0), "")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the items, sorted."""
+        return tuple(name for name, _, _ in self._items())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __getitem__(self, name: str) -> zarr.Array:
+        for found, array, _ in self._items():
+            if found == name:
+                return array
+        have = ", ".join(self.names) or "nothing"
+        raise VolumeError(f"{self.path} has no item {name!r}, it has {have}")
+
+    def metadata(self, name: str) -> ImageMetadata:
+        """Axes and voxel size of an item; raises VolumeError for an unknown name."""
+        for found, _, metadata in self._items():
+            if found == name:
+                return metadata
+        have = ", ".join(self.names) or "nothing"
+        raise VolumeError(f"{self.path} has no item {name!r}, it has {have}")
+
+    def _optional(self, name: str) -> zarr.Array | None:
+        return self[name] if name in self.names else None
+
+    @property
+    def image(self) -> zarr.Array | None:
+        """Item "image" (z,y,x) or (c,z,y,x), or None."""
+        return self._optional("image")
+
+    @property
+    def labels(self) -> zarr.Array | None:
+        """Item "labels" (z,y,x), unsigned integers, or None."""
+        return self._optional("labels")
+
+    @property
+    def mask(self) -> zarr.Array | None:
+        """Item "mask" (z,y,x); voxels > 0 count in training; or None."""
+        return self._optional("mask")
+
+    @property
+    def voxel_size(self) -> VoxelSize:
+        """(z, y, x) in nm, of "image" if there is one, else of the first item."""
+        names = self.names
+        if not names:
+            raise VolumeError(f"{self.path} is empty: import an image into it first")
+        return self.metadata("image" if "image" in names else names[0]).voxel_size
+
+    def _repr_html_(self) -> str:
+        from znn_dask.data.mosaic import volume_html
+
+        return volume_html(self)
+
+
+def _array_in(group: zarr.Group, path: str) -> zarr.Array:
+    node = group[path]
+    if not isinstance(node, zarr.Array):
+        raise VolumeError(f"{group.store_path}: {path!r} is not an array; the metadata is wrong")
+    return node
+
+
+def open_volume(path: str | Path, mode: Mode = "r") -> Volume:
+    """Open the volume at `path` (folder or URL); raises VolumeError if there is none."""
+    volume = Volume(str(path), mode)
+    _ = volume.group  # fail now, not at first use
+    return volume
+
+
+def open_array(url: str | Path, mode: Mode = "r") -> zarr.Array:
+    """The full-resolution array at `url`: "vol.zarr/image", "vol.zarr/image/0", or a plain array.
+
+    A volume with a single item may be named alone. Raises VolumeError when it is not clear which
+    array is meant.
+    """
+    node = _open_node(str(url), mode)
+    if isinstance(node, zarr.Array):
+        return node
+    metadata = parse_multiscales(node.attrs)
+    if metadata is not None:
+        return _array_in(node, metadata.path)
+    volume = Volume(str(url), mode)
+    names = volume.names
+    if len(names) == 1:
+        return volume[names[0]]
+    if not names:
+        raise VolumeError(f"{url} has no image in it: import one first")
+    raise VolumeError(f"{url} has {', '.join(names)}: say which one, such as {url}/{names[0]}")
+
+
+def describe_array(array: zarr.Array) -> ImageMetadata:
+    """Axes and voxel size of an array, from the image it belongs to.
+
+    An array outside of any image gets axes by its number of dimensions and voxels of 1 nm.
+    """
+    path = array.path.strip("/")
+    parent: zarr.Group | None = None
+    try:
+        if path:
+            above, _, name = path.rpartition("/")
+            parent = zarr.open_group(array.store, path=above, mode="r")
+        elif isinstance(array.store, LocalStore):
+            name = array.store.root.name
+            parent = zarr.open_group(array.store.root.parent, mode="r")
+    except (FileNotFoundError, zarr.errors.BaseZarrError):
+        parent = None
+    metadata = parse_multiscales(parent.attrs) if parent is not None else None
+    if metadata is None or metadata.path != name:
+        return ImageMetadata(default_axes(array.ndim), (1.0, 1.0, 1.0), "")
+    return metadata
+
+
+def default_chunks(shape: Sequence[int]) -> tuple[int, ...]:
+    """Chunks of 64 voxels per axis, one channel each."""
+    spatial = tuple(max(1, min(CHUNK_EDGE, n)) for n in shape[-3:])
+    return (1,) * (len(shape) - 3) + spatial
+
+
+def create_item(
+    parent: zarr.Group,
+    folder: str,
+    shape: Sequence[int],
+    dtype: Any,
+    *,
+    name: str | None = None,
+    chunks: Sequence[int] | None = None,
+    voxel_size: Sequence[float] = (1.0, 1.0, 1.0),
+    axes: str | None = None,
+) -> zarr.Array:
+    """Create the image group `folder` in `parent` and return its empty array "0".
+
+    `name` is what the metadata calls it (default: `folder`). Raises VolumeError.
+    """
+    shape = tuple(int(n) for n in shape)
+    axes = default_axes(len(shape)) if axes is None else "".join(axes).replace(",", "")
+    if axes != default_axes(len(shape)):
+        raise VolumeError(f"axes {axes!r} do not fit shape {shape}: use zyx or czyx")
+    if min(shape) < 1:
+        raise VolumeError(f"shape {shape} is empty: every axis needs at least one voxel")
+    chunks = default_chunks(shape) if chunks is None else tuple(int(n) for n in chunks)
+    if len(chunks) != len(shape) or min(chunks) < 1:
+        raise VolumeError(f"chunks {chunks} do not fit shape {shape}: give one edge per axis")
+    chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
+    attributes = multiscales(name or folder, axes, checked_voxel_size(voxel_size))
+    group = parent.create_group(folder, attributes=attributes)
+    return group.create_array(
+        "0",
+        shape=shape,
+        dtype=np.dtype(dtype),
+        chunks=chunks,
+        dimension_names=tuple(axes),
+        fill_value=0,
+    )
+
+
+def create_image(
+    volume_path: str | Path,
+    name: str,
+    shape: Sequence[int],
+    dtype: Any,
+    chunks: Sequence[int] | None = None,
+    voxel_size: Sequence[float] = (1.0, 1.0, 1.0),
+    axes: str | None = None,
+    *,
+    overwrite: bool = False,
+) -> zarr.Array:
+    """Create an empty image in a volume (made if absent) and return its full-resolution array.
+
+    `shape` is (z,y,x) or (c,z,y,x), `chunks` as long (default 64 per spatial axis), `voxel_size`
+    (z,y,x) in nm. Raises VolumeError if the name is taken and `overwrite` is not given.
+    """
+    if not name or name.startswith(".") or "/" in name:
+        raise VolumeError(f"{name!r} cannot name an image: use a plain word such as 'image'")
+    group = zarr.open_group(str(volume_path), mode="a", zarr_format=3)
+    if name in group:
+        if not overwrite:
+            raise VolumeError(f"{volume_path} already has {name!r}: choose another name, or overwrite")
+        del group[name]
+    return create_item(group, name, shape, dtype, chunks=chunks, voxel_size=voxel_size, axes=axes)

@@ -1,0 +1,320 @@
+"""Edges that are not convolutions: max-filter, max-pooling, dropout, crop, identity; and maxout.
+
+Every edge kernel works on one output region (`block`) at a time: `input_box` says what part of the
+input map that region reads, `forward` takes exactly that part (z, y, x, c) and returns the region
+with what backward needs (`residue`), `backward` returns the gradient of exactly that part. Results
+are always fresh arrays: the owner of a result may write to it.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from znn_dask.kernels.randomness import generator
+
+Triple = tuple[int, int, int]
+Box = tuple[slice, slice, slice]
+Key = tuple[int | str, ...]
+Floats = NDArray[np.floating]
+Bytes = NDArray[np.uint8]
+Choices = tuple[Bytes | None, Bytes | None, Bytes | None]
+
+# Elements worked on at a time: all passes over them then run in the L2 cache.
+_CHUNK = 1 << 16
+
+
+class EdgeKernel(Protocol):
+    """What the task graph asks of an edge that is not a convolution."""
+
+    def input_box(self, block: Box, input_size: Triple) -> Box:
+        """Region of the input map that the output region `block` reads."""
+
+    def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, Any]:
+        """Output region of the input region `x` (z, y, x, c), and what `backward` needs."""
+
+    def backward(self, g: Floats, residue: Any, input_shape: Sequence[int]) -> Floats:
+        """Gradient of the input region of `input_shape` (z, y, x, c)."""
+
+
+class _Maximum:
+    """Maximum over windows, in separable passes over axes 0, 1, 2 as in ZNN.
+
+    Each pass keeps the window index (uint8) of its maximum; of equal values the lowest index wins.
+    A subclass says which windows there are.
+    """
+
+    size: Triple
+
+    def __post_init__(self) -> None:
+        if not all(1 <= k <= 256 for k in self.size):
+            raise ValueError(f"window {self.size} of {self}: give each axis 1 to 256 voxels")
+
+    def _extent(self, outputs: int, axis: int) -> int:
+        """Input voxels that `outputs` consecutive output voxels read."""
+        raise NotImplementedError
+
+    def _window(self, axis: int, j: int, inputs: int) -> tuple[slice, ...]:
+        """Where, of `inputs` voxels along `axis`, the j-th voxel of every window lies."""
+        raise NotImplementedError
+
+    def _start(self, output: int, axis: int) -> int:
+        """First input voxel that output voxel `output` reads."""
+        raise NotImplementedError
+
+    def input_box(self, block: Box, input_size: Triple) -> Box:
+        """Region of the input map that the output region `block` reads."""
+        z, y, x = (self._inputs(part, axis) for axis, part in enumerate(block))
+        return z, y, x
+
+    def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, Choices]:
+        """Maxima (z, y, x, c) of the input region `x`, and the index each pass chose.
+
+        Raises ValueError if `x` is not a whole number of windows.
+        """
+        shapes = self._shapes(x.shape)
+        passes = [axis for axis in range(3) if self.size[axis] > 1]
+        if not passes:
+            return x.copy(), (None, None, None)
+        y = np.empty(shapes[3], x.dtype)
+        chosen = [np.empty(shapes[a + 1], np.uint8) if a in passes else None for a in range(3)]
+        step = _planes(shapes[1])
+        scratch = [np.empty((step, *shape[1:]), x.dtype) for shape in shapes[1:3]]
+        for planes in _slabs(shapes[3][0], step):
+            part = x[self._inputs(planes, 0)]
+            for axis in passes:
+                target = y[planes] if axis == passes[-1] else scratch[axis][: len(y[planes])]
+                choice = chosen[axis]
+                assert choice is not None
+                windows = [
+                    part[self._window(axis, j, part.shape[axis])] for j in range(self.size[axis])
+                ]
+                part = _maximum(windows, target, choice[planes])
+        return y, (chosen[0], chosen[1], chosen[2])
+
+    def backward(self, g: Floats, residue: Choices, input_shape: Sequence[int]) -> Floats:
+        """Gradient (z, y, x, c) of the input region: each voxel of `g` goes to its maximum."""
+        shapes = self._shapes(input_shape)
+        passes = [axis for axis in (2, 1, 0) if self.size[axis] > 1]
+        if not passes:
+            return g.copy()
+        dx = np.zeros(shapes[0], g.dtype)
+        step = _planes(shapes[1])
+        scratch = [np.empty((step, *shape[1:]), g.dtype) for shape in shapes[1:3]]
+        product = np.empty(step * math.prod(shapes[1][1:]), g.dtype)
+        for planes in _slabs(shapes[3][0], step):
+            part = g[planes]
+            for axis in passes:
+                if axis == passes[-1]:
+                    target = dx[self._inputs(planes, 0)]
+                else:
+                    target = scratch[axis - 1][: len(part)]
+                    target.fill(0)
+                choice = residue[axis]
+                assert choice is not None
+                windows = [
+                    target[self._window(axis, j, target.shape[axis])]
+                    for j in range(self.size[axis])
+                ]
+                _scatter(part, choice[planes], windows, product)
+                part = target
+        return dx
+
+    def _inputs(self, outputs: slice, axis: int) -> slice:
+        start = self._start(outputs.start, axis)
+        return slice(start, start + self._extent(outputs.stop - outputs.start, axis))
+
+    def _shapes(self, input_shape: Sequence[int]) -> list[tuple[int, ...]]:
+        """Shape of the region before the passes and after each of the three."""
+        shape = list(input_shape)
+        shapes = [tuple(shape)]
+        for axis in range(3):
+            windows = range(shape[axis])[self._window(axis, 0, shape[axis])[axis]]
+            if not windows or self._extent(len(windows), axis) != shape[axis]:
+                raise ValueError(
+                    f"{self} does not fit an input of {tuple(input_shape[:3])}; "
+                    "change the window or the output size"
+                )
+            shape[axis] = len(windows)
+            shapes.append(tuple(shape))
+        return shapes
+
+
+@dataclass(frozen=True)
+class MaxFilter(_Maximum):
+    """Maximum of a `size` window at every voxel, its taps `dilation` apart (max-filter).
+
+    Output is (size - 1) dilation smaller than the input on each axis.
+    """
+
+    size: Triple
+    dilation: Triple = (1, 1, 1)
+
+    def _extent(self, outputs: int, axis: int) -> int:
+        return outputs + (self.size[axis] - 1) * self.dilation[axis]
+
+    def _start(self, output: int, axis: int) -> int:
+        return output
+
+    def _window(self, axis: int, j: int, inputs: int) -> tuple[slice, ...]:
+        last = (self.size[axis] - 1 - j) * self.dilation[axis]
+        return (slice(None),) * axis + (slice(j * self.dilation[axis], max(inputs - last, 0)),)
+
+
+@dataclass(frozen=True)
+class MaxPool(_Maximum):
+    """Maximum of each `size` block; the input must be a whole number of blocks."""
+
+    size: Triple
+
+    def _extent(self, outputs: int, axis: int) -> int:
+        return outputs * self.size[axis]
+
+    def _start(self, output: int, axis: int) -> int:
+        return output * self.size[axis]
+
+    def _window(self, axis: int, j: int, inputs: int) -> tuple[slice, ...]:
+        return (slice(None),) * axis + (slice(j, None, self.size[axis]),)
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Keep each value with probability `ratio` and scale it by 1 / ratio; identity without a key.
+
+    The mask is a pure function of key, shape and ratio.
+    """
+
+    ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio <= 1:
+            raise ValueError(
+                f"dropout ratio {self.ratio} (probability to keep): give 0 < ratio <= 1"
+            )
+
+    def input_box(self, block: Box, input_size: Triple) -> Box:
+        """The block itself."""
+        return block
+
+    def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, NDArray[np.bool] | None]:
+        """`x` (z, y, x, c) with dropped values at zero, and the mask of those kept."""
+        if key is None:
+            return x.copy(), None
+        # float32 for either dtype of x: the mask must not depend on it
+        kept = generator(*key).random(x.shape, np.float32) < np.float32(self.ratio)
+        return self._apply(x, kept), kept
+
+    def backward(
+        self, g: Floats, residue: NDArray[np.bool] | None, input_shape: Sequence[int]
+    ) -> Floats:
+        """Gradient (z, y, x, c): `g` where the value was kept, scaled alike."""
+        return g.copy() if residue is None else self._apply(g, residue)
+
+    def _apply(self, values: Floats, kept: NDArray[np.bool]) -> Floats:
+        scaled = np.multiply(values, 1 / self.ratio)
+        return np.multiply(scaled, kept, out=scaled)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Remove `offset` voxels on both sides of each axis."""
+
+    offset: Triple
+
+    def input_box(self, block: Box, input_size: Triple) -> Box:
+        """The block, `offset` further into the input map."""
+        z, y, x = (
+            slice(part.start + o, part.stop + o) for part, o in zip(block, self.offset, strict=True)
+        )
+        return z, y, x
+
+    def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, None]:
+        """The region as it is: cropping is done by `input_box`."""
+        return x.copy(), None
+
+    def backward(self, g: Floats, residue: None, input_shape: Sequence[int]) -> Floats:
+        """The gradient as it is; the rest of the input map gets none."""
+        return g.copy()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One-to-one edge that changes nothing (ZNN's dummy edge)."""
+
+    def input_box(self, block: Box, input_size: Triple) -> Box:
+        """The block itself."""
+        return block
+
+    def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, None]:
+        """A copy of `x` (z, y, x, c)."""
+        return x.copy(), None
+
+    def backward(self, g: Floats, residue: None, input_shape: Sequence[int]) -> Floats:
+        """A copy of `g` (z, y, x, c)."""
+        return g.copy()
+
+
+def maxout(maps: Sequence[Floats]) -> tuple[Floats, Bytes]:
+    """Elementwise maximum of maps (z, y, x, c) and the index of the winner, lowest among equals.
+
+    Raises ValueError for no maps, more than 256, or different shapes.
+    """
+    if not 1 <= len(maps) <= 256 or len({m.shape for m in maps}) > 1:
+        raise ValueError(
+            f"maxout of maps {[m.shape for m in maps]}: give 1 to 256 maps of one shape"
+        )
+    y = np.empty(maps[0].shape, maps[0].dtype)
+    winner = np.empty(y.shape, np.uint8)
+    return _maximum(maps, y, winner), winner
+
+
+def maxout_backward(g: Floats, winner: Bytes, i: int) -> Floats:
+    """Gradient (z, y, x, c) of the i-th map given to `maxout`."""
+    return np.multiply(g, winner == i)
+
+
+def _maximum(windows: Sequence[Floats], out: Floats, chosen: Bytes) -> Floats:
+    """Maximum of equally shaped arrays into `out`; index of the first maximum into `chosen`."""
+    if len(windows) == 1:
+        chosen.fill(0)
+        np.copyto(out, windows[0])
+        return out
+    np.greater(windows[1], windows[0], out=chosen.view(np.bool))
+    np.maximum(windows[0], windows[1], out=out)
+    for j, window in enumerate(windows[2:], start=2):
+        later = np.greater(window, out).view(np.uint8)
+        # indices rise, so the last that was greater is the largest: whole-array integer ufuncs
+        np.multiply(later, j, out=later)
+        np.maximum(chosen, later, out=chosen)
+        np.maximum(out, window, out=out)
+    return out
+
+
+def _scatter(g: Floats, chosen: Bytes, windows: Sequence[Floats], scratch: Floats) -> None:
+    """Add each value of `g` to the window that was chosen; `scratch` holds at least `g.size`."""
+    product = scratch[: g.size].reshape(g.shape)
+    if len(windows) == 2:
+        # the index is the mask of window 1, and what is left over is exactly window 0's
+        np.copyto(product, chosen)
+        np.multiply(product, g, out=product)
+        np.add(windows[1], product, out=windows[1])
+        np.subtract(g, product, out=product)
+        np.add(windows[0], product, out=windows[0])
+        return
+    for j, window in enumerate(windows):
+        # a float mask: numpy multiplies floats by booleans at half the speed
+        np.copyto(product, chosen == j)
+        np.multiply(product, g, out=product)
+        np.add(window, product, out=window)
+
+
+def _planes(shape: Sequence[int]) -> int:
+    """Planes of axis 0 that hold about `_CHUNK` elements."""
+    return min(shape[0], max(1, _CHUNK // max(1, math.prod(shape[1:]))))
+
+
+def _slabs(length: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, length)) for start in range(0, length, step))
