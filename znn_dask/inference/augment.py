@@ -30,15 +30,19 @@ class Variant:
     flips: tuple[bool, bool, bool] = (False, False, False)
     transpose: bool = False
 
+    @property
+    def _axes(self) -> tuple[int, ...]:
+        return tuple(a for a in range(3) if self.flips[a])
+
     def apply(self, x: np.ndarray) -> np.ndarray:
         """(z,y,x,c) -> (z,y,x,c), or (z,x,y,c) if it transposes; a view."""
-        flipped = np.flip(x, [a for a in range(3) if self.flips[a]])
+        flipped = np.flip(x, self._axes)
         return flipped.swapaxes(1, 2) if self.transpose else flipped
 
     def undo(self, y: np.ndarray) -> np.ndarray:
         """Inverse of `apply`; a view."""
         straight = y.swapaxes(1, 2) if self.transpose else y
-        return np.flip(straight, [a for a in range(3) if self.flips[a]])
+        return np.flip(straight, self._axes)
 
     def shape(self, size: Triple) -> Triple:
         """Shape of `apply` of a map of `size`."""
@@ -107,8 +111,8 @@ def average(
                 slice(a - m - o, b - m - o)
                 for (a, b), m, o in zip(reach, moved, origin, strict=True)
             )
-            total[(*to, channel)] += y[(*fro, source)]
-            number[(*to, channel)] += 1
+            total[..., channel][to] += y[..., source][fro]
+            number[..., channel][to] += 1
     assert total is not None
     assert number is not None
     total /= number

@@ -177,8 +177,8 @@ class BlockPlan:
             "border": self.border,
             "origin": list(self.origin),
             "output_shape": list(self.output_shape),
-            "unit": list(self.unit),
             "block": list(self.block),
+            "unit": list(self.unit),
             "margin": list(self.margin),
         }
 

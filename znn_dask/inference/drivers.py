@@ -4,7 +4,7 @@ Both run `run_block` for each block, hold a bounded number in flight, and try a 
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from threadpoolctl import threadpool_limits
@@ -43,7 +43,7 @@ def failure(job: Job, index: int, error: BaseException) -> PredictionError:
     )
 
 
-def run_local(job: Job, blocks: Iterable[int], lanes: int) -> Iterator[BlockReport]:
+def run_local(job: Job, blocks: Iterable[int], lanes: int) -> Generator[BlockReport]:
     """Run `blocks` on this process's threads, `lanes` computing at a time; reports as they finish.
 
     Closing the iterator, or an interrupt, lets blocks that have begun finish, and begins no more.

@@ -10,7 +10,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +68,7 @@ def forget(attempt: str) -> None:
 
 def run_on_dask(
     job: Job, blocks: Iterable[int], client: Client, block_bytes: int, memory: int | None
-) -> Iterator[BlockReport]:
+) -> Generator[BlockReport]:
     """Run `blocks` on `client`'s workers; reports as they finish.
 
     memory: bytes that blocks may take on each worker; None: most of what the worker has
@@ -78,12 +78,12 @@ def run_on_dask(
     attempt = f"{job.markers.run}-{time.time_ns() & 0xFFFFFF:06x}"
     todo = iter(blocks)
     running: dict[Future, tuple[int, str]] = {}
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": math.inf}):
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PB"}):
         # A task and not scattered data: when its worker is lost, Dask makes it anew.
         shared = client.submit(_same, job, key=("predict:network", attempt), pure=False)
     try:
         crew = Crew(client, block_bytes, memory)
-        finished = as_completed(raise_errors=False)
+        finished = as_completed(loop=client.loop, raise_errors=False)
         queued = next(todo, None)
         while running or queued is not None:
             while queued is not None and (address := crew.vacancy(running)) is not None:
@@ -112,7 +112,7 @@ def run_on_dask(
             yield future.result()
             future.release()
     finally:
-        client.cancel([*running, shared], reason="prediction over", msg=False)
+        client.cancel([*running, shared])
         with contextlib.suppress(OSError):  # no connection left: nothing to tidy up
             client.run(forget, attempt, on_error="ignore")
 
@@ -143,7 +143,7 @@ class Crew:
         return address if room.load < room.capacity else None
 
     def _look(self) -> None:
-        workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
+        workers: dict[str, Any] = self.client.scheduler_info()["workers"]
         usable = {address: self._usable(worker) for address, worker in workers.items()}
         if workers:  # refuse when the roomiest is too small, pass over the others that are
             lanes_for(1, self.block_bytes, max(usable.values()))

@@ -8,8 +8,8 @@
         .znn/blocks/000007/    done marker: written after the data of block 7 (one atomic object)
 
 Markers are explicit because Zarr stores no chunk that is all zero: what is missing in the array
-says nothing about what was computed.  The plan is the first thing written and the last to go, so a run
-that dies at any moment leaves either nothing or something that can be continued.
+says nothing about what was computed.  The plan is the first thing written and the last to go,
+so a run that dies at any moment leaves either nothing or something that can be continued.
 """
 
 import hashlib
