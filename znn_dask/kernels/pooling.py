@@ -8,7 +8,7 @@ are always fresh arrays: the owner of a result may write to it.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,26 +44,15 @@ class _Maximum:
     """Maximum over windows, in separable passes over axes 0, 1, 2 as in ZNN.
 
     Each pass keeps the window index (uint8) of its maximum; of equal values the lowest index wins.
-    A subclass says which windows there are.
     """
 
     size: Triple
+    dilation: Triple  # distance of the voxels of one window
+    stride: Triple  # distance of one window to the next
 
     def __post_init__(self) -> None:
         if not all(1 <= k <= 256 for k in self.size):
-            raise ValueError(f"window {self.size} of {self}: give each axis 1 to 256 voxels")
-
-    def _extent(self, outputs: int, axis: int) -> int:
-        """Input voxels that `outputs` consecutive output voxels read."""
-        raise NotImplementedError
-
-    def _window(self, axis: int, j: int, inputs: int) -> tuple[slice, ...]:
-        """Where, of `inputs` voxels along `axis`, the j-th voxel of every window lies."""
-        raise NotImplementedError
-
-    def _start(self, output: int, axis: int) -> int:
-        """First input voxel that output voxel `output` reads."""
-        raise NotImplementedError
+            raise ValueError(f"{self}: window of 1 to 256 voxels wanted on each axis")
 
     def input_box(self, block: Box, input_size: Triple) -> Box:
         """Region of the input map that the output region `block` reads."""
@@ -89,9 +78,7 @@ class _Maximum:
                 target = y[planes] if axis == passes[-1] else scratch[axis][: len(y[planes])]
                 choice = chosen[axis]
                 assert choice is not None
-                windows = [
-                    part[self._window(axis, j, part.shape[axis])] for j in range(self.size[axis])
-                ]
+                windows = self._windows(part, axis, target.shape[axis])
                 part = _maximum(windows, target, choice[planes])
         return y, (chosen[0], chosen[1], chosen[2])
 
@@ -108,60 +95,65 @@ class _Maximum:
         for planes in _slabs(shapes[3][0], step):
             part = g[planes]
             for axis in passes:
-                if axis == passes[-1]:
+                # slabs overlap along axis 0, so the last target is only ever added to
+                last = axis == passes[-1]
+                if last:
                     target = dx[self._inputs(planes, 0)]
                 else:
                     target = scratch[axis - 1][: len(part)]
-                    target.fill(0)
+                    self._clear(target, axis, part.shape[axis])
                 choice = residue[axis]
                 assert choice is not None
-                windows = [
-                    target[self._window(axis, j, target.shape[axis])]
-                    for j in range(self.size[axis])
-                ]
-                _scatter(part, choice[planes], windows, product)
+                windows = self._windows(target, axis, part.shape[axis])
+                _scatter(part, choice[planes], windows, product, add_first=last)
                 part = target
         return dx
 
     def _inputs(self, outputs: slice, axis: int) -> slice:
-        start = self._start(outputs.start, axis)
-        return slice(start, start + self._extent(outputs.stop - outputs.start, axis))
+        """Input voxels that a range of output voxels reads, along `axis`."""
+        k, dilation, stride = self.size[axis], self.dilation[axis], self.stride[axis]
+        last = (outputs.stop - 1) * stride + (k - 1) * dilation
+        return slice(outputs.start * stride, last + 1)
+
+    def _windows(self, values: Floats, axis: int, count: int) -> list[Floats]:
+        """For j in 0..size-1 the j-th voxel of each of `count` windows along `axis`, as views."""
+        stride = self.stride[axis]
+        starts = (j * self.dilation[axis] for j in range(self.size[axis]))
+        taps = (slice(start, start + (count - 1) * stride + 1, stride) for start in starts)
+        return [values[(slice(None),) * axis + (tap,)] for tap in taps]
+
+    def _clear(self, values: Floats, axis: int, count: int) -> None:
+        """Zero all that the first voxels of `count` windows do not cover (and perhaps more)."""
+        covered = count if self.stride[axis] == 1 else 0
+        values[(slice(None),) * axis + (slice(covered, None),)] = 0
 
     def _shapes(self, input_shape: Sequence[int]) -> list[tuple[int, ...]]:
         """Shape of the region before the passes and after each of the three."""
-        shape = list(input_shape)
-        shapes = [tuple(shape)]
+        shapes = [tuple(input_shape)]
         for axis in range(3):
-            windows = range(shape[axis])[self._window(axis, 0, shape[axis])[axis]]
-            if not windows or self._extent(len(windows), axis) != shape[axis]:
+            *shape, channels = shapes[-1]
+            span = (self.size[axis] - 1) * self.dilation[axis] + 1
+            windows, rest = divmod(shape[axis] - span, self.stride[axis])
+            if windows < 0 or rest:
                 raise ValueError(
                     f"{self} does not fit an input of {tuple(input_shape[:3])}; "
                     "change the window or the output size"
                 )
-            shape[axis] = len(windows)
-            shapes.append(tuple(shape))
+            shape[axis] = windows + 1
+            shapes.append((*shape, channels))
         return shapes
 
 
 @dataclass(frozen=True)
 class MaxFilter(_Maximum):
-    """Maximum of a `size` window at every voxel, its taps `dilation` apart (max-filter).
+    """Maximum of a `size` window at every voxel, its voxels `dilation` apart (max-filter).
 
     Output is (size - 1) dilation smaller than the input on each axis.
     """
 
     size: Triple
     dilation: Triple = (1, 1, 1)
-
-    def _extent(self, outputs: int, axis: int) -> int:
-        return outputs + (self.size[axis] - 1) * self.dilation[axis]
-
-    def _start(self, output: int, axis: int) -> int:
-        return output
-
-    def _window(self, axis: int, j: int, inputs: int) -> tuple[slice, ...]:
-        last = (self.size[axis] - 1 - j) * self.dilation[axis]
-        return (slice(None),) * axis + (slice(j * self.dilation[axis], max(inputs - last, 0)),)
+    stride: Triple = field(default=(1, 1, 1), init=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -169,15 +161,12 @@ class MaxPool(_Maximum):
     """Maximum of each `size` block; the input must be a whole number of blocks."""
 
     size: Triple
+    dilation: Triple = field(default=(1, 1, 1), init=False, repr=False)
 
-    def _extent(self, outputs: int, axis: int) -> int:
-        return outputs * self.size[axis]
-
-    def _start(self, output: int, axis: int) -> int:
-        return output * self.size[axis]
-
-    def _window(self, axis: int, j: int, inputs: int) -> tuple[slice, ...]:
-        return (slice(None),) * axis + (slice(j, None, self.size[axis]),)
+    @property
+    def stride(self) -> Triple:  # type: ignore[override]
+        """Blocks do not overlap."""
+        return self.size
 
 
 @dataclass(frozen=True)
@@ -293,22 +282,26 @@ def _maximum(windows: Sequence[Floats], out: Floats, chosen: Bytes) -> Floats:
     return out
 
 
-def _scatter(g: Floats, chosen: Bytes, windows: Sequence[Floats], scratch: Floats) -> None:
-    """Add each value of `g` to the window that was chosen; `scratch` holds at least `g.size`."""
+def _scatter(
+    g: Floats, chosen: Bytes, windows: Sequence[Floats], scratch: Floats, add_first: bool
+) -> None:
+    """Add each value of `g` to the window that was chosen; `scratch` holds at least `g.size`.
+
+    Window 0 is overwritten unless `add_first`.
+    """
     product = scratch[: g.size].reshape(g.shape)
-    if len(windows) == 2:
-        # the index is the mask of window 1, and what is left over is exactly window 0's
-        np.copyto(product, chosen)
-        np.multiply(product, g, out=product)
-        np.add(windows[1], product, out=windows[1])
-        np.subtract(g, product, out=product)
-        np.add(windows[0], product, out=windows[0])
-        return
     for j, window in enumerate(windows):
-        # a float mask: numpy multiplies floats by booleans at half the speed
-        np.copyto(product, chosen == j)
-        np.multiply(product, g, out=product)
-        np.add(window, product, out=window)
+        if j == 1 and len(windows) == 2:
+            # what window 0 did not get, exactly: the products are `g` or zero
+            np.subtract(g, product, out=product)
+        else:
+            # a float mask: numpy multiplies floats by booleans at half the speed
+            np.copyto(product, chosen == j)
+            np.multiply(product, g, out=product)
+        if j == 0 and not add_first:
+            np.copyto(window, product)
+        else:
+            np.add(window, product, out=window)
 
 
 def _planes(shape: Sequence[int]) -> int:
