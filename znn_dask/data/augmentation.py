@@ -1,5 +1,6 @@
 """Random flips and the x-y transpose, in ZNN's order."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,8 @@ class Variant:
 
     def __call__(self, block: NDArray[Any]) -> NDArray[Any]:
         """A view of `block` (..., z, y, x), flipped and then transposed."""
-        steps = tuple(slice(None, None, -1 if f else 1) for f in self.flips)
-        view = block[(..., *steps)]
+        z, y, x = (slice(None, None, -1 if f else 1) for f in self.flips)
+        view = block[..., z, y, x]
         return view.swapaxes(-1, -2) if self.transpose else view
 
 
@@ -46,9 +47,13 @@ class Augmentation:
         )
 
     @property
-    def sources(self) -> tuple[Variant, ...]:
-        """The plain variant and, if it may be drawn, the transposed one."""
-        return (Variant(), Variant(transpose=True)) if self.transpose else (Variant(),)
+    def variants(self) -> tuple[Variant, ...]:
+        """Everything that may be drawn."""
+        axes = [(False, True) if f else (False,) for f in self.flips]
+        swaps = (False, True) if self.transpose else (False,)
+        return tuple(
+            Variant((z, y, x), swap) for swap in swaps for z, y, x in itertools.product(*axes)
+        )
 
 
 NO_AUGMENTATION = Augmentation((False, False, False), transpose=False)

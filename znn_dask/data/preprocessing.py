@@ -105,12 +105,11 @@ def _blocks(image: zarr.Array | NDArray[Any]) -> Iterator[tuple[slice, NDArray[n
     chunks = image.shards or image.chunks if isinstance(image, zarr.Array) else (64,) * image.ndim
     starts = [range(0, n, c) for n, c in zip(shape[-3:], chunks[-3:], strict=True)]
     for corner in itertools.product(*starts):
-        box = tuple(
-            slice(a, min(a + c, n))
-            for a, c, n in zip(corner, chunks[-3:], shape[-3:], strict=True)
+        z, y, x = (
+            slice(a, min(a + c, n)) for a, c, n in zip(corner, chunks[-3:], shape[-3:], strict=True)
         )
-        block = np.asarray(image[(..., *box)], np.float64)
-        yield box[0], block.reshape(-1, *block.shape[-3:])
+        block = np.asarray(image[..., z, y, x], np.float64)
+        yield z, block.reshape(-1, *block.shape[-3:])
 
 
 def _sizes(image: zarr.Array | NDArray[Any]) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Training targets from label volumes: boundary and affinity maps (ZNN semantics).
 
 Functions take patches that already carry the context which the target needs, and return channels
-last. They run after augmentation, so a flipped or transposed patch has the affinities of the flipped
-or transposed labels.
+last. They run after augmentation, so a flipped or transposed patch has the affinities of the
+flipped or transposed labels.
 """
 
 from dataclasses import dataclass

@@ -250,6 +250,6 @@ def create_image(
     group = zarr.open_group(str(volume_path), mode="a", zarr_format=3)
     if name in group:
         if not overwrite:
-            raise VolumeError(f"{volume_path} already has {name!r}: choose another name, or overwrite")
+            raise VolumeError(f"{volume_path} already has {name!r}: use another name or overwrite")
         del group[name]
     return create_item(group, name, shape, dtype, chunks=chunks, voxel_size=voxel_size, axes=axes)
