@@ -1,9 +1,14 @@
+"""Fixtures of the prediction tests."""
+
 import pytest
-from prediction_reference import DirectPass
+from prediction_reference import Watched
 
-from znn_dask import taskgraph
+from znn_dask.inference import prediction
 
 
-@pytest.fixture(autouse=True)
-def direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taskgraph, "ForwardPass", DirectPass, raising=False)
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> type[Watched]:
+    """Predictions of this test are counted."""
+    Watched.reset()
+    monkeypatch.setattr(prediction, "ForwardPass", Watched)
+    return Watched

@@ -1,11 +1,15 @@
 """The forward pass of a network over whole maps by the textbook, one loop per kernel voxel."""
 
 import itertools
+import threading
+import time
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
 from znn_dask.network import EdgeGroup, Network, Triple
+from znn_dask.taskgraph import ForwardPass
 
 Maps = dict[str, np.ndarray]
 
@@ -53,17 +57,45 @@ FUNCTIONS = {
 }
 
 
-class DirectPass:
-    """Drop-in for ForwardPass that computes with `forward`."""
+class Wrapped:
+    """A ForwardPass that tests can watch or break: subclasses say what happens around it."""
 
     def __init__(
-        self, network: Network, parameters: Mapping[str, np.ndarray], output_size: Triple
+        self, network: Network, parameters: Mapping[str, np.ndarray], size: Triple
     ) -> None:
-        self.network, self.parameters = network, parameters
-        self.input_sizes = network.input_sizes(output_size)
+        self.inner = ForwardPass(network, parameters, size)
+
+    def before(self) -> None: ...
+
+    def after(self) -> None: ...
 
     def __call__(self, inputs: Maps) -> Maps:
-        for name, x in inputs.items():
-            assert x.shape[:3] == self.input_sizes[name], (name, x.shape, self.input_sizes[name])
-            assert x.dtype == np.float32
-        return forward(self.network, self.parameters, inputs)
+        self.before()
+        outputs = self.inner(inputs)
+        self.after()
+        return outputs
+
+
+class Watched(Wrapped):
+    """Counts calls, threads, and how many run at a time, in this process."""
+
+    lock = threading.Lock()
+    threads: ClassVar[set[int]] = set()
+    calls = running = peak = 0
+
+    @classmethod
+    def reset(cls) -> None:
+        cls.calls = cls.running = cls.peak = 0
+        cls.threads.clear()
+
+    def before(self) -> None:
+        with Watched.lock:
+            Watched.calls += 1
+            Watched.running += 1
+            Watched.peak = max(Watched.peak, Watched.running)
+            Watched.threads.add(threading.get_ident())
+        time.sleep(0.02)
+
+    def after(self) -> None:
+        with Watched.lock:
+            Watched.running -= 1

@@ -1,7 +1,5 @@
 """Whole predictions in this process, against one dense pass."""
 
-import threading
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +18,6 @@ from prediction_cases import (
     without_preprocessing,
 )
 
-from znn_dask import taskgraph
 from znn_dask.data.volume import create_image, open_array
 from znn_dask.inference import PredictionError, predict, prediction, prediction_status
 from znn_dask.inference.augment import Variant, variants
@@ -187,43 +184,17 @@ def test_a_channel_image(tmp_path):
     np.testing.assert_allclose(open_array(out)[:], np.moveaxis(y, -1, 0), atol=2e-6)
 
 
-class Counting(reference.DirectPass):
-    """Counts calls and how many run at a time."""
-
-    lock = threading.Lock()
-    calls = running = peak = 0
-
-    def __call__(self, inputs):
-        cls = type(self)
-        with cls.lock:
-            cls.calls += 1
-            cls.running += 1
-            cls.peak = max(cls.peak, cls.running)
-        time.sleep(0.01)
-        y = super().__call__(inputs)
-        with cls.lock:
-            cls.running -= 1
-        return y
-
-
-@pytest.fixture
-def counting(monkeypatch):
-    kind = type("Counting", (Counting,), {})
-    monkeypatch.setattr(taskgraph, "ForwardPass", kind)
-    return kind
-
-
-def test_a_finished_prediction_is_not_computed_again(tmp_path, image, counting):
+def test_a_finished_prediction_is_not_computed_again(tmp_path, image, watched):
     for expected in (27, 27):
         predict(boundary_state(), image, tmp_path / "o", block=BLOCK, progress=False)
-        assert counting.calls == expected
+        assert watched.calls == expected
     predict(boundary_state(), image, tmp_path / "o", progress=False)  # goes on with that block
-    assert counting.calls == 27
+    assert watched.calls == 27
     predict(boundary_state(), image, tmp_path / "o", block=BLOCK, progress=False, overwrite=True)
-    assert counting.calls == 54
+    assert watched.calls == 54
 
 
-def test_all_zero_blocks_are_done_too(tmp_path, image, counting):
+def test_all_zero_blocks_are_done_too(tmp_path, image, watched):
     state = boundary_state()
     parameters = {name: np.zeros_like(p) for name, p in state.parameters.items()}
     zero = replace(state, parameters=parameters, loss="square")
@@ -231,19 +202,19 @@ def test_all_zero_blocks_are_done_too(tmp_path, image, counting):
     assert not open_array(out)[:].any()
     assert prediction_status(out).finished
     predict(zero, image, tmp_path / "o", block=BLOCK, progress=False)
-    assert counting.calls == 27
+    assert watched.calls == 27
 
 
-def test_memory_bounds_the_blocks_that_compute(tmp_path, image, counting, monkeypatch):
+def test_memory_bounds_the_blocks_that_compute(tmp_path, image, watched, monkeypatch):
     one = Cost(boundary_network()).bytes(BLOCK)
     monkeypatch.setattr(prediction, "local_threads", lambda: 4)
     predict(boundary_state(), image, tmp_path / "a", block=BLOCK, progress=False)
-    assert 2 <= counting.peak <= 4
-    counting.peak = 0
+    assert 2 <= watched.peak <= 4
+    watched.reset()
     predict(
         boundary_state(), image, tmp_path / "b", block=BLOCK, progress=False, memory_limit=2 * one
     )
-    assert counting.peak == 2
+    assert watched.peak == 2
     with pytest.raises(PredictionError, match=r"one block needs about"):
         predict(boundary_state(), image, tmp_path / "c", block=BLOCK, memory_limit=one - 1)
     assert not (tmp_path / "c").exists()
@@ -306,17 +277,16 @@ def test_bad_requests_get_one_line_and_write_nothing(tmp_path, image, arguments,
 
 
 def test_a_block_that_fails_is_tried_again_then_named(tmp_path, image, monkeypatch):
-    class Failing(reference.DirectPass):
+    class Failing(reference.Wrapped):
         failures = 2
 
-        def __call__(self, inputs):
+        def before(self):
             cls = type(self)
             if cls.failures:
                 cls.failures -= 1
                 raise OSError("disk on fire\nreally")
-            return super().__call__(inputs)
 
-    monkeypatch.setattr(taskgraph, "ForwardPass", Failing)
+    monkeypatch.setattr(prediction, "ForwardPass", Failing)
     monkeypatch.setattr(prediction, "local_threads", lambda: 1)
     out = predict(boundary_state(), image, tmp_path / "a", progress=False)
     assert prediction_status(out).finished

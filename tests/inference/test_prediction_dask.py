@@ -1,8 +1,6 @@
 """Predictions on Dask workers: same bits, bounded, surviving lost workers."""
 
 import os
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +11,8 @@ import pytest
 from distributed import Client, LocalCluster
 from prediction_cases import boundary_network, boundary_state, dense, make_image, standardised
 
-from znn_dask import taskgraph
 from znn_dask.data.volume import create_image, open_array
-from znn_dask.inference import PredictionError, predict, prediction_status
+from znn_dask.inference import PredictionError, predict, prediction, prediction_status
 from znn_dask.inference.on_dask import _pools
 from znn_dask.inference.sizing import Cost
 
@@ -44,34 +41,6 @@ def inproc() -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def expected() -> np.ndarray:
     return dense(boundary_network(), boundary_state(), standardised(make_image(SHAPE)))
-
-
-class Watched(reference.DirectPass):
-    """Counts how many run at a time, in this process."""
-
-    lock = threading.Lock()
-    threads: set[int] = set()  # noqa: RUF012 - shared on purpose
-    calls = running = peak = 0
-
-    def __call__(self, inputs):
-        with Watched.lock:
-            Watched.calls += 1
-            Watched.running += 1
-            Watched.peak = max(Watched.peak, Watched.running)
-            Watched.threads.add(threading.get_ident())
-        time.sleep(0.02)
-        y = super().__call__(inputs)
-        with Watched.lock:
-            Watched.running -= 1
-        return y
-
-
-@pytest.fixture
-def watched(monkeypatch):
-    Watched.calls = Watched.running = Watched.peak = 0
-    Watched.threads = set()
-    monkeypatch.setattr(taskgraph, "ForwardPass", Watched)
-    return Watched
 
 
 def test_same_bits_as_on_threads_of_this_process(tmp_path, image, inproc, expected, watched):
@@ -131,26 +100,25 @@ def test_tasks_in_flight_are_bounded(tmp_path, image, inproc, watched, monkeypat
 
 
 def test_a_failing_block_is_named(tmp_path, image, inproc, monkeypatch):
-    class Failing(reference.DirectPass):
-        def __call__(self, inputs):
+    class Failing(reference.Wrapped):
+        def before(self):
             raise OSError("no space\nleft")
 
-    monkeypatch.setattr(taskgraph, "ForwardPass", Failing)
+    monkeypatch.setattr(prediction, "ForwardPass", Failing)
     with pytest.raises(PredictionError, match=r"block \d+ \(z .*3 times.*no space left"):
         predict(boundary_state(), image, tmp_path / "a", block=BLOCK, progress=False, client=inproc)
 
 
-class KillsItsWorker(reference.DirectPass):
+class KillsItsWorker(reference.Wrapped):
     """Ends the worker process at the first call of all, or at every call."""
 
     flag: Path
     always: bool
 
-    def __call__(self, inputs):
+    def before(self):
         if self.always or not self.flag.exists():
             self.flag.touch()
             os._exit(1)
-        return super().__call__(inputs)
 
 
 def killing(flag: Path, always: bool):
@@ -171,14 +139,14 @@ def test_two_processes_one_of_which_dies(tmp_path, image, expected, monkeypatch)
         ) as cluster,
         Client(cluster) as client,
     ):
-        monkeypatch.setattr(taskgraph, "ForwardPass", killing(tmp_path / "flag", always=False))
+        monkeypatch.setattr(prediction, "ForwardPass", killing(tmp_path / "flag", always=False))
         out = predict(
             boundary_state(), image, tmp_path / "a", block=BLOCK, progress=False, client=client
         )
         assert (tmp_path / "flag").exists()
         assert prediction_status(out).finished
         np.testing.assert_allclose(open_array(out)[:], expected, atol=2e-6)
-        monkeypatch.setattr(taskgraph, "ForwardPass", killing(tmp_path / "flag", always=True))
+        monkeypatch.setattr(prediction, "ForwardPass", killing(tmp_path / "flag", always=True))
         with pytest.raises(PredictionError, match=r"block \d+ \(z .*KilledWorker"):
             predict(
                 boundary_state(), image, tmp_path / "b", block=BLOCK, progress=False, client=client

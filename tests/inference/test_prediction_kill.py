@@ -12,9 +12,8 @@ import prediction_reference as reference
 import zarr
 from prediction_cases import boundary_network, boundary_state, dense, make_image, standardised
 
-from znn_dask import taskgraph
 from znn_dask.data.volume import create_image, open_array
-from znn_dask.inference import predict, prediction_status
+from znn_dask.inference import predict, prediction, prediction_status
 from znn_dask.training.checkpoint import save_checkpoint
 
 SHAPE = (7, 30, 41)
@@ -23,15 +22,13 @@ BLOCK = (2, 8, 16)
 VICTIM = """
 import sys, time
 import prediction_reference as reference
-from znn_dask import taskgraph
-from znn_dask.inference import predict
+from znn_dask.inference import predict, prediction
 
-class Slow(reference.DirectPass):
-    def __call__(self, inputs):
+class Slow(reference.Wrapped):
+    def before(self):
         time.sleep(0.1)
-        return super().__call__(inputs)
 
-taskgraph.ForwardPass = Slow
+prediction.ForwardPass = Slow
 checkpoint, image, out = sys.argv[1:]
 predict(checkpoint, image, out, block=(2, 8, 16), progress=False)
 """
@@ -67,12 +64,11 @@ def continue_and_check(checkpoint: Path, image: Path, out: Path, monkeypatch) ->
     assert 5 <= len(before) < 27
     calls = []
 
-    class Counting(reference.DirectPass):
-        def __call__(self, inputs):
+    class Counting(reference.Wrapped):
+        def before(self):
             calls.append(1)
-            return super().__call__(inputs)
 
-    monkeypatch.setattr(taskgraph, "ForwardPass", Counting)
+    monkeypatch.setattr(prediction, "ForwardPass", Counting)
     predict(checkpoint, image, out, progress=False)
     after = markers(out)
     assert len(calls) == 27 - len(before)

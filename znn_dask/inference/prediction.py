@@ -34,6 +34,7 @@ from znn_dask.inference.sizing import (
     chunks_of,
 )
 from znn_dask.network import parse_znn
+from znn_dask.taskgraph import ForwardPass
 from znn_dask.training.checkpoint import CheckpointState, load_checkpoint
 
 
@@ -78,8 +79,6 @@ def predict(
     Raises PredictionError, one line: a request that does not fit the image or network, something
     else at `out`, or a block that failed repeatedly.
     """
-    from znn_dask.taskgraph import ForwardPass
-
     state = checkpoint if isinstance(checkpoint, CheckpointState) else load_checkpoint(checkpoint)
     place = str(out)
     memory = settings.resolve_bytes(memory_limit)
