@@ -4,11 +4,11 @@ import itertools
 import threading
 import time
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from znn_dask.network import EdgeGroup, Network, Triple
+from znn_dask.network import EdgeGroup, Network
 from znn_dask.taskgraph import ForwardPass
 
 Maps = dict[str, np.ndarray]
@@ -60,10 +60,8 @@ FUNCTIONS = {
 class Wrapped:
     """A ForwardPass that tests can watch or break: subclasses say what happens around it."""
 
-    def __init__(
-        self, network: Network, parameters: Mapping[str, np.ndarray], size: Triple
-    ) -> None:
-        self.inner = ForwardPass(network, parameters, size)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.inner = ForwardPass(*args, **kwargs)
 
     def before(self) -> None: ...
 

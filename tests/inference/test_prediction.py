@@ -23,6 +23,7 @@ from znn_dask.inference import PredictionError, predict, prediction, prediction_
 from znn_dask.inference.augment import Variant, variants
 from znn_dask.inference.sizing import Cost
 from znn_dask.network import Network
+from znn_dask.taskgraph import choose_arithmetic
 from znn_dask.training.checkpoint import save_checkpoint
 
 SHAPE = (7, 30, 41)
@@ -206,17 +207,24 @@ def test_all_zero_blocks_are_done_too(tmp_path, image, watched):
 
 
 def test_memory_bounds_the_blocks_that_compute(tmp_path, image, watched, monkeypatch):
-    one = Cost(boundary_network()).bytes(BLOCK)
+    cost = Cost(boundary_network())
+    one = cost.bytes(BLOCK)
+    shared = cost.shared_bytes(choose_arithmetic(boundary_network(), BLOCK))
     monkeypatch.setattr(prediction, "local_threads", lambda: 4)
     predict(boundary_state(), image, tmp_path / "a", block=BLOCK, progress=False)
     assert 2 <= watched.peak <= 4
     watched.reset()
     predict(
-        boundary_state(), image, tmp_path / "b", block=BLOCK, progress=False, memory_limit=2 * one
+        boundary_state(),
+        image,
+        tmp_path / "b",
+        block=BLOCK,
+        progress=False,
+        memory_limit=2 * one + shared,
     )
     assert watched.peak == 2
     with pytest.raises(PredictionError, match=r"one block needs about"):
-        predict(boundary_state(), image, tmp_path / "c", block=BLOCK, memory_limit=one - 1)
+        predict(boundary_state(), image, tmp_path / "c", block=BLOCK, memory_limit=one + shared - 1)
     assert not (tmp_path / "c").exists()
 
 

@@ -15,6 +15,7 @@ from znn_dask.data.volume import create_image, open_array
 from znn_dask.inference import PredictionError, predict, prediction, prediction_status
 from znn_dask.inference.on_dask import _pools
 from znn_dask.inference.sizing import Cost
+from znn_dask.taskgraph import choose_arithmetic
 
 SHAPE = (7, 30, 41)
 BLOCK = (2, 8, 16)
@@ -61,7 +62,8 @@ def test_threads_that_compute_are_bounded_and_last(tmp_path, image, inproc, watc
 
 
 def test_memory_limit_bounds_each_worker(tmp_path, image, inproc, watched):
-    one = Cost(boundary_network()).bytes(BLOCK)
+    cost = Cost(boundary_network())
+    one = cost.bytes(BLOCK) + cost.shared_bytes(choose_arithmetic(boundary_network(), BLOCK))
     predict(
         boundary_state(),
         image,
@@ -122,8 +124,8 @@ class KillsItsWorker(reference.Wrapped):
 
 
 def killing(flag: Path, always: bool):
-    def make(*args):
-        forward = KillsItsWorker(*args)
+    def make(*args, **kwargs):
+        forward = KillsItsWorker(*args, **kwargs)
         forward.flag, forward.always = flag, always
         return forward
 

@@ -6,6 +6,7 @@ Both run `run_block` for each block, hold a bounded number in flight, and try a 
 import os
 from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
 
@@ -18,15 +19,24 @@ RETRIES = 2
 OVERLAP = 1
 
 
-def lanes_for(threads: int, block_bytes: int, memory: int) -> int:
-    """How many blocks may compute at a time; raises PredictionError when not even one fits."""
-    lanes = min(threads, memory // max(1, block_bytes))
-    if lanes < 1:
-        raise PredictionError(
-            f"one block needs about {mib(block_bytes)} but only {mib(memory)} may be used: "
-            "raise memory_limit or give a smaller block"
-        )
-    return lanes
+@dataclass(frozen=True)
+class Need:
+    """Memory of a prediction: of each block in flight, and once per process, bytes."""
+
+    block: int
+    shared: int
+
+    def lanes(self, threads: int, memory: int) -> int:
+        """How many blocks may compute at a time; 0 when not even one fits."""
+        return max(0, min(threads, (memory - self.shared) // self.block))
+
+    def check(self, memory: int) -> None:
+        """Raise PredictionError when not even one block fits into `memory`."""
+        if self.lanes(1, memory) < 1:
+            raise PredictionError(
+                f"one block needs about {mib(self.block + self.shared)} but only {mib(memory)} may "
+                "be used: raise memory_limit or give a smaller block"
+            )
 
 
 def local_threads() -> int:

@@ -19,7 +19,7 @@ import dask
 from distributed import Client, Future, as_completed, get_worker, secede
 
 from znn_dask.inference.blocks import PredictionError
-from znn_dask.inference.drivers import OVERLAP, RETRIES, failure, lanes_for
+from znn_dask.inference.drivers import OVERLAP, RETRIES, Need, failure
 from znn_dask.inference.job import BlockReport, Job, run_block
 
 # How old our picture of the cluster may be, seconds.
@@ -67,7 +67,7 @@ def forget(attempt: str) -> None:
 
 
 def run_on_dask(
-    job: Job, blocks: Iterable[int], client: Client, block_bytes: int, memory: int | None
+    job: Job, blocks: Iterable[int], client: Client, need: Need, memory: int | None
 ) -> Generator[BlockReport]:
     """Run `blocks` on `client`'s workers; reports as they finish.
 
@@ -82,7 +82,7 @@ def run_on_dask(
         # A task and not scattered data: when its worker is lost, Dask makes it anew.
         shared = client.submit(_same, job, key=("predict:network", attempt), pure=False)
     try:
-        crew = Crew(client, block_bytes, memory)
+        crew = Crew(client, need, memory)
         finished = as_completed(loop=client.loop, raise_errors=False)
         queued = next(todo, None)
         while running or queued is not None:
@@ -120,9 +120,9 @@ def run_on_dask(
 class Crew:
     """Which worker has room for another block; follows workers that come and go."""
 
-    def __init__(self, client: Client, block_bytes: int, memory: int | None) -> None:
+    def __init__(self, client: Client, need: Need, memory: int | None) -> None:
         self.client = client
-        self.block_bytes = block_bytes
+        self.need = need
         self.memory = memory
         self.rooms: dict[str, Room] = {}
         self.seen = -math.inf
@@ -146,18 +146,17 @@ class Crew:
         workers: dict[str, Any] = self.client.scheduler_info()["workers"]
         usable = {address: self._usable(worker) for address, worker in workers.items()}
         if workers:  # refuse when the roomiest is too small, pass over the others that are
-            lanes_for(1, self.block_bytes, max(usable.values()))
-        self.rooms = {
-            address: Room(min(worker["nthreads"], usable[address] // self.block_bytes))
-            for address, worker in workers.items()
-            if usable[address] >= self.block_bytes
-        }
+            self.need.check(max(usable.values()))
+        lanes = {a: self.need.lanes(w["nthreads"], usable[a]) for a, w in workers.items()}
+        self.rooms = {address: Room(count) for address, count in lanes.items() if count}
         self.seen = time.monotonic()
 
     def _usable(self, worker: dict[str, Any]) -> int:
         if self.memory is not None:
             return self.memory
-        return int(USABLE * worker["memory_limit"]) or self.block_bytes * worker["nthreads"]
+        limit = int(USABLE * worker["memory_limit"])
+        # A worker without a limit is trusted with a block on each thread.
+        return limit or self.need.shared + self.need.block * worker["nthreads"]
 
 
 def _reason(future: Future) -> BaseException:

@@ -11,7 +11,7 @@ from distributed.system import MEMORY_LIMIT
 
 from znn_dask.data.preprocessing import Preprocessing
 from znn_dask.inference import settings, store
-from znn_dask.inference.augment import margin
+from znn_dask.inference.augment import Variant, margin
 from znn_dask.inference.blocks import (
     BlockPlan,
     Border,
@@ -21,7 +21,7 @@ from znn_dask.inference.blocks import (
     output_extent,
     triple,
 )
-from znn_dask.inference.drivers import lanes_for, local_threads, run_local
+from znn_dask.inference.drivers import Need, local_threads, run_local
 from znn_dask.inference.job import UINT8_LEVELS, Job
 from znn_dask.inference.metadata import prediction_attributes
 from znn_dask.inference.on_dask import USABLE, run_on_dask
@@ -33,8 +33,8 @@ from znn_dask.inference.sizing import (
     choose,
     chunks_of,
 )
-from znn_dask.network import parse_znn
-from znn_dask.taskgraph import ForwardPass
+from znn_dask.network import Network, parse_znn
+from znn_dask.taskgraph import Arithmetic, ForwardPass, choose_arithmetic
 from znn_dask.training.checkpoint import CheckpointState, load_checkpoint
 
 
@@ -55,7 +55,7 @@ def predict(
     overwrite: bool = False,
     progress: bool = True,
 ) -> str:
-    """Run a trained network over an image and write the result as OME-Zarr; returns `out`.
+    """Run a trained network over an image and write the result as OME-Zarr; returns where it is.
 
     The output group holds array "0", (c,z,y,x): what the loss was computed from, so softmaxed where
     the loss is softmax. Blocks that are finished are recorded: the same call after an interruption
@@ -80,7 +80,7 @@ def predict(
     else at `out`, or a block that failed repeatedly.
     """
     state = checkpoint if isinstance(checkpoint, CheckpointState) else load_checkpoint(checkpoint)
-    place = str(out)
+    place = settings.absolute(out)
     memory = settings.resolve_bytes(memory_limit)
     network = parse_znn(state.network)
     node = settings.resolve_output(network, output)
@@ -107,6 +107,7 @@ def predict(
         memory,
         BlockPlan.from_json(stored["plan"]) if stored is not None else None,
     )
+    arithmetic = _arithmetic(network, plan, used, stored)
     record = {
         "format": store.FORMAT,
         "checkpoint": store.parameters_fingerprint(
@@ -123,13 +124,14 @@ def predict(
         "augment": len(used),
         "dtype": dtype,
         "plan": plan.to_json(),
+        "arithmetic": [how.to_dict() for how in arithmetic.values()],
     }
     if stored is not None:
         store.check_same(place, stored, record)
-    block_bytes = cost.bytes(plan.compute_shape)
-    lanes = 0
+    need = Need(cost.bytes(plan.compute_shape), sum(map(cost.shared_bytes, arithmetic.values())))
+    here = memory or int(USABLE * MEMORY_LIMIT)
     if client is None:
-        lanes = lanes_for(local_threads(), block_bytes, memory or int(USABLE * MEMORY_LIMIT))
+        need.check(here)
 
     voxel_size = settings.voxel_size(next(iter(images.values())))
     half = half_field(plan.field_of_view)
@@ -149,8 +151,8 @@ def predict(
     job = Job(
         plan=plan,
         forward={
-            size: ForwardPass(network, state.parameters, size)
-            for size in dict.fromkeys(variant.shape(plan.compute_shape) for variant in used)
+            size: ForwardPass(network, dict(state.parameters), size, arithmetic=how)
+            for size, how in arithmetic.items()
         },
         images=images,
         preprocessing=_preprocessing(place, state.preprocessing, images),
@@ -164,9 +166,9 @@ def predict(
     done = job.markers.done()
     missing = (k for k in range(plan.count) if k not in done)
     reports = (
-        run_local(job, missing, lanes)
+        run_local(job, missing, need.lanes(local_threads(), here))
         if client is None
-        else run_on_dask(job, missing, client, block_bytes, memory)
+        else run_on_dask(job, missing, client, need, memory)
     )
     with closing(reports):
         shown = show(reports, len(done), plan.count, Path(place).name) if progress else reports
@@ -189,10 +191,11 @@ class PredictionStatus:
 
 def prediction_status(out: str | Path) -> PredictionStatus:
     """Status of the prediction at `out`; raises PredictionError where there is none."""
-    record = store.read_record(str(out))
+    place = settings.absolute(out)
+    record = store.read_record(place)
     if record is None:
-        raise PredictionError(f"{out} does not exist: predict into it first")
-    markers = store.Markers(str(out), store.run_name(record))
+        raise PredictionError(f"{place} does not exist: predict into it first")
+    markers = store.Markers(place, store.run_name(record))
     return PredictionStatus(BlockPlan.from_json(record["plan"]), len(markers.done()))
 
 
@@ -234,6 +237,19 @@ def _choose(
         except PredictionError:
             continue
     return choose(shape, cost, memory, chunks, margin)
+
+
+def _arithmetic(
+    network: Network,
+    plan: BlockPlan,
+    used: tuple[Variant, ...],
+    stored: Mapping[str, Any] | None,
+) -> dict[Triple, Arithmetic]:
+    """How to compute each output size: as the stored blocks were, or else by the cost table."""
+    kept = [Arithmetic.from_dict(how) for how in stored["arithmetic"]] if stored else []
+    known = {how.output_size: how for how in kept}
+    sizes = dict.fromkeys(variant.shape(plan.compute_shape) for variant in used)
+    return {size: known.get(size) or choose_arithmetic(network, size) for size in sizes}
 
 
 def _preprocessing(

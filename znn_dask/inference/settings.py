@@ -1,6 +1,7 @@
 """Turning what the user gives `predict` into exact values, or one line that says what is wrong."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -57,7 +58,13 @@ def _open(image: Any) -> Any:
         return image.image
     if isinstance(image, zarr.Array | np.ndarray):
         return image
-    return open_array(image)
+    return open_array(absolute(image))
+
+
+def absolute(location: str | Path) -> str:
+    """A path that means the same in every working directory, as workers need it; URLs stay."""
+    text = str(location)
+    return text if "://" in text else str(Path(text).absolute())
 
 
 def voxel_size(image: Any) -> VoxelSize:

@@ -64,7 +64,8 @@ def check_same(out: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -
 
 
 def _compared(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    plain = [key for key in wanted if key != "plan"]
+    # Not the arithmetic: a rerun takes the stored one.
+    plain = [key for key in wanted if key not in ("plan", "arithmetic")]
     pairs = [(key, stored.get(key), wanted[key]) for key in plain]
     old, new = stored["plan"], wanted["plan"]
     return pairs + [(key.replace("_", " "), old.get(key), new[key]) for key in new]
