@@ -233,6 +233,12 @@ def test_bad_states_are_not_saved(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"file/step-.*: cannot be written: Not a directory"):
+        save_checkpoint(tmp_path / "file", make_state())
+
+
 def test_a_checkpoint_is_plain_zarr(tmp_path):
     state = make_state()
     group = zarr.open_group(save_checkpoint(tmp_path, state), mode="r")

@@ -59,6 +59,14 @@ def test_best_is_marked_and_outliers_do_not_flatten():
     assert error.get_xlabel() == "updates"
 
 
+def test_long_curves_are_quick_to_draw():
+    curve = LearningCurve()
+    for step in range(1, 50_001):
+        curve.train.append(step, 1 / step, math.nan, 0.0)
+    axes, _ = learning_curve_figure(curve).axes
+    assert len(axes.lines[0].get_xdata()) <= 1000
+
+
 def test_pyplot_is_not_involved():
     content = learning_curve_png(make_curve(10))
     assert imread(io.BytesIO(content)).size > 0

@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from znn_dask.kernels.layout import map_to_znn
 from znn_dask.kernels.losses import LossResult
 from znn_dask.kernels.losses import loss as find_loss
 from znn_dask.network import Network
 from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.cost import TaskCost
-from znn_dask.taskgraph.engine import process_engine, wait
+from znn_dask.taskgraph.engine import Engine, process_engine
 from znn_dask.taskgraph.layers import compile_layers
 from znn_dask.taskgraph.losses import LossRecord, PendingLosses
 from znn_dask.taskgraph.passes import PatchSource, Tape
 from znn_dask.taskgraph.program import Gradients, NonFiniteError, Program
-from znn_dask.taskgraph.state import Parameters, State, UpdateRule
+from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
 from znn_dask.taskgraph.tasks import expand
 
 # Steps that may be under way at once within one granule, and when it ends: enough to bridge the
@@ -57,10 +58,11 @@ class TrainingSpec:
 class Context:
     """A training job on one worker."""
 
-    def __init__(self, spec: TrainingSpec) -> None:
+    def __init__(self, spec: TrainingSpec, engine: Engine | None = None) -> None:
         self.spec = spec
         layers = compile_layers(spec.network, spec.arithmetic)
-        self.program = Program(layers, expand(layers, TaskCost(layers)), process_engine())
+        self.engine = process_engine() if engine is None else engine
+        self.program = Program(layers, expand(layers, TaskCost(layers)), self.engine)
         self.loss = given if spec.loss == "given" else find_loss(spec.loss)
         self.parked: State | None = None
 
@@ -68,7 +70,9 @@ class Context:
         return Context, (self.spec,)
 
 
-def given(outputs: np.ndarray, gradient: np.ndarray, weights: None = None) -> Any:
+def given(
+    outputs: np.ndarray, gradient: np.ndarray, weights: np.ndarray | None = None
+) -> LossResult:
     """The "loss" whose gradient is given: E = sum(gradient * output)."""
     return LossResult(float(np.sum(outputs * gradient)), gradient, outputs, 0.0)
 
@@ -85,7 +89,7 @@ def load(context: Context, step: int, patch: int) -> Tape:
 def forward(context: Context, state: State, tape: Tape) -> Tape:
     """The forward pass and the loss."""
     begin_forward(context, state, tape)
-    wait(tape.jobs.values())
+    context.engine.wait(tape.jobs.values())
     return tape
 
 
@@ -98,7 +102,7 @@ def begin_forward(context: Context, state: State, tape: Tape) -> None:
 def backward(context: Context, state: State, tape: Tape) -> Gradients:
     """The backward pass; the gradients of the kernels may still be on their way."""
     gradients = context.program.backward(state, tape)
-    wait(tape.jobs.values())
+    context.engine.wait(tape.jobs.values())
     return gradients
 
 
@@ -125,7 +129,7 @@ def train(context: Context, state: State, first: int, rules: Sequence[UpdateRule
         losses.append(tape.losses)
         under_way.append(tape)
         if len(under_way) > _STEPS_AHEAD:
-            wait(under_way.popleft().jobs.values())
+            context.engine.wait(under_way.popleft().jobs.values())
         if following is not None:
             tape = following
     state.losses = tuple(losses)
@@ -134,7 +138,7 @@ def train(context: Context, state: State, first: int, rules: Sequence[UpdateRule
 
 def report(context: Context, state: State) -> list[LossRecord]:
     """Losses of the patches behind the granule's updates."""
-    wait(pending.job for pending in state.losses if pending.job is not None)
+    context.engine.wait(pending.job for pending in state.losses if pending.job is not None)
     return [record for pending in state.losses for record in pending.records]
 
 
@@ -154,13 +158,13 @@ def new_state(
 
 def snapshot(context: Context, state: State) -> tuple[Parameters, Parameters]:
     """Parameters and momenta in ZNN's layout; forces what is pending."""
-    wait(state.jobs.values())
+    context.engine.wait(state.jobs.values())
     return state.parameters(), state.momenta()
 
 
 def park(context: Context, state: State) -> None:
     """Keep a finished state on this worker until `unpark`."""
-    wait(state.jobs.values())
+    context.engine.wait(state.jobs.values())
     context.parked = state
 
 
@@ -169,6 +173,20 @@ def unpark(context: Context) -> State:
     if context.parked is None:
         raise RuntimeError("the parked state was lost with its worker")
     return context.parked
+
+
+def gather(context: Context, tape: Tape, gradients: Gradients) -> tuple[Parameters, Parameters]:
+    """Outputs (c, z, y, x) and gradients of the parameters, in ZNN's layout."""
+    context.engine.wait(gradients.jobs.values())
+    outputs = {n.name: map_to_znn(tape.maps[n.name]) for n in context.spec.network.outputs}
+    return outputs, to_znn(gradients.kernels, gradients.biases)
+
+
+def passes(context: Context, parameters: Parameters) -> tuple[Parameters, Parameters]:
+    """Forward and backward pass of patch 0, then `gather`."""
+    state = new_state(context, parameters, None, 0)
+    tape = forward(context, state, load(context, 0, 0))
+    return gather(context, tape, backward(context, state, tape))
 
 
 def validate(context: Context, state: State, patches: int) -> LossRecord:
@@ -185,7 +203,7 @@ def validate(context: Context, state: State, patches: int) -> LossRecord:
         if len(tapes) > _STEPS_AHEAD or index + 1 == patches:
             while tapes and (len(tapes) > _STEPS_AHEAD or index + 1 == patches):
                 tape = tapes.popleft()
-                wait(tape.jobs.values())
+                context.engine.wait(tape.jobs.values())
                 records += tape.losses.records
     return LossRecord(
         state.step,
@@ -232,5 +250,6 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "park": park,
     "unpark": unpark,
     "validate": validate,
+    "gather": gather,
 }
 """`Granule.work` -> what it calls."""

@@ -16,6 +16,7 @@ the node group reached last.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import index
 from typing import Self
 
 from znn_dask.network.geometry import triple
@@ -254,11 +255,9 @@ class Builder:
 
 def as_triple(size: Size, group: str) -> Triple:
     """`size` as a z, y, x triple; one number stands for all three axes."""
-    if isinstance(size, int):
-        return triple([size] * 3)
     try:
-        return triple(size)
-    except ValueError:
+        return triple(map(index, [size] * 3 if isinstance(size, int) else size))
+    except (TypeError, ValueError):
         raise NetworkError(
-            f"edge group {group!r}: {tuple(size)} has {len(size)} numbers; give 3 (z, y, x) or one"
+            f"edge group {group!r}: {size} is not a size; give three whole numbers (z, y, x) or one"
         ) from None

@@ -47,20 +47,18 @@ def draw(net: Network, output_size: Triple | None = None) -> str:
     when the network or the size is impossible.
     """
     sizes = net.sizes(output_size or ONE)
-    box_width = max(
-        150.0,
-        *(24 + max(_width(line) for line in _node_lines(n, sizes[n.name])) for n in net.nodes),
-    )
+    lines = [line for node in net.nodes for line in _node_lines(node, sizes[node.name])]
+    box_width = 24 + max(map(_width, lines))
     label_width = max(_label_width(net, edge) for edge in net.edges)
     layout = arrange(net.topological, net.edges, max(box_width, label_width) + 36)
     title, note = _header(net, output_size or ONE)
     routes = {edge.name: _route(edge, layout) for edge in net.edges}
     labels = {edge.name: _label_place(net, edge, routes[edge.name]) for edge in net.edges}
-    first = min(0 - box_width / 2, *(place.left(net, net.edge(e)) for e, place in labels.items()))
-    last = max(
-        max(layout.x.values()) + box_width / 2,
-        *(place.right(net, net.edge(e)) for e, place in labels.items()),
-    )
+    middles = [x for route in routes.values() for x, _ in route]
+    first = min(place.left(net, net.edge(name)) for name, place in labels.items())
+    first = min(first, min(middles) - box_width / 2)
+    last = max(place.right(net, net.edge(name)) for name, place in labels.items())
+    last = max(last, max(middles) + box_width / 2)
     width = max(last - first, _width(title) * 1.2, _width(note)) + 2 * MARGIN
     height = TOP + max(layout.layer.values()) * PITCH + BOX_HEIGHT + MARGIN
     return "\n".join(
@@ -98,6 +96,8 @@ def _header(net: Network, output_size: Triple) -> tuple[str, str]:
 def _node_lines(node: NodeGroup, size: Triple) -> tuple[str, str]:
     maps = "1 map" if node.size == 1 else f"{node.size} maps"
     operation = node.function if node.type == "transfer" else node.type
+    if node.dense:
+        operation += ", dense"
     return node.name, f"{maps} · {times(size)} · {operation}"
 
 
@@ -160,9 +160,9 @@ def _draw_edge(edge: EdgeGroup, route: list[Point]) -> str:
     for (xa, ya), (xb, yb) in pairwise([*before, (tip_x, tip_y - 5)]):
         bend = (yb - ya) * 0.55
         path += f" C{xa:.1f},{ya + bend:.1f} {xb:.1f},{yb - bend:.1f} {xb:.1f},{yb:.1f}"
+    tip = f"M{tip_x - 5:.1f},{tip_y - 8:.0f} h10 L{tip_x:.1f},{tip_y:.0f} Z"
     return (
-        f'<g class="line {edge.type}"><path d="{path}"/><path class="tip" d="M{tip_x - 5:.1f},'
-        f'{tip_y - 8:.0f} L{tip_x + 5:.1f},{tip_y - 8:.0f} L{tip_x:.1f},{tip_y:.0f} Z"/></g>'
+        f'<g class="{edge.type}"><path class="shaft" d="{path}"/><path class="tip" d="{tip}"/></g>'
     )
 
 
@@ -216,9 +216,8 @@ def _style() -> str:
         ".znn-network .box text{text-anchor:middle}"
         ".znn-network .box rect{stroke-width:1.4}"
         ".znn-network .name{font-weight:600;font-size:13px}"
-        ".znn-network .line path{fill:none;stroke-width:1.8}"
-        ".znn-network .line.dropout path{stroke-dasharray:5 4}"
-        ".znn-network .line .tip{stroke:none}"
+        ".znn-network .shaft{fill:none;stroke-width:1.8}"
+        ".znn-network .dropout .shaft{stroke-dasharray:5 4}"
         ".znn-network .label{paint-order:stroke;stroke-width:4px;stroke-linejoin:round}"
         ".znn-network .leftward{text-anchor:end}"
         ".znn-network .label tspan{font-weight:600}"
@@ -237,7 +236,7 @@ def _colours(theme: int) -> str:
     for kind, (fill, stroke) in BOXES.items():
         rules.append(f".znn-network .{kind} rect{{fill:{fill[theme]};stroke:{stroke[theme]}}}")
     for kind, colour in LINES.items():
-        rules.append(f".znn-network .line.{kind} path{{stroke:{colour[theme]}}}")
-        rules.append(f".znn-network .line.{kind} .tip{{fill:{colour[theme]}}}")
+        rules.append(f".znn-network .{kind} .shaft{{stroke:{colour[theme]}}}")
+        rules.append(f".znn-network .{kind} .tip{{fill:{colour[theme]}}}")
         rules.append(f".znn-network tspan.{kind}{{fill:{colour[theme]}}}")
     return "".join(rules)

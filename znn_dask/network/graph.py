@@ -1,13 +1,14 @@
 """The network: node groups, edge groups, and everything that follows from them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 
 from znn_dask.network import geometry
 from znn_dask.network.builder import Builder
 from znn_dask.network.geometry import show
-from znn_dask.network.groups import EdgeGroup, NetworkError, NodeGroup, Triple
+from znn_dask.network.groups import ZERO, EdgeGroup, NetworkError, NodeGroup, Triple
 from znn_dask.network.validation import validate
 
 __all__ = ["EdgeGroup", "Network", "NetworkError", "NodeGroup", "Triple"]
@@ -88,7 +89,10 @@ class Network(Builder):
 
     @property
     def field_of_view(self) -> Triple:
-        """Input voxels that one output voxel depends on, per axis: the largest over the inputs."""
+        """Input voxels that one output voxel depends on, per axis: the largest over the inputs.
+
+        A crop needs a larger map but sees no further: for sizes use `input_sizes`.
+        """
         seen = [self.fields_of_view[node.name] for node in self.inputs]
         return geometry.triple(map(max, zip(*seen, strict=True)))
 
@@ -99,12 +103,8 @@ class Network(Builder):
 
     def sizes(self, output_size: Triple) -> dict[str, Triple]:
         """Size of every node group's maps when each output has `output_size`."""
-        if len(output_size) != 3 or min(output_size) < 1:
-            raise NetworkError(
-                f"output size {show(output_size)} must be three numbers z,y,x of at least 1;"
-                " the smallest is 1,1,1"
-            )
-        return geometry.sizes_backward(self.topological, self.edges, self._dilations, output_size)
+        wanted = _size("output size", output_size)
+        return geometry.sizes_backward(self.topological, self.edges, self._dilations, wanted)
 
     def input_sizes(self, output_size: Triple) -> dict[str, Triple]:
         """Size of each input map for outputs of `output_size`."""
@@ -119,11 +119,10 @@ class Network(Builder):
         """
         order = self.topological
         names = [node.name for node in self.inputs]
-        given = (
-            dict(input_size)
-            if isinstance(input_size, Mapping)
-            else {name: geometry.triple(input_size) for name in names}
+        by_name = (
+            input_size if isinstance(input_size, Mapping) else dict.fromkeys(names, input_size)
         )
+        given = {name: _size(f"size of input {name!r}", size) for name, size in by_name.items()}
         if set(given) != set(names):
             raise NetworkError(
                 f"input sizes are given for {', '.join(given) or 'nothing'} but the network's"
@@ -164,3 +163,16 @@ class Network(Builder):
             return draw(self)
         except NetworkError:
             return None
+
+
+def _size(what: str, size: Sequence[int]) -> Triple:
+    """`size` as plain ints; NetworkError unless it is z, y, x of at least 1."""
+    try:
+        checked = geometry.triple(map(index, size))
+    except (TypeError, ValueError):
+        checked = ZERO
+    if min(checked) < 1:
+        raise NetworkError(
+            f"{what} is {size} but must be three whole numbers z,y,x of at least 1,1,1; change it"
+        )
+    return checked

@@ -250,8 +250,7 @@ def _group_lines(group: NodeGroup | EdgeGroup) -> Iterator[str]:
             raise NetworkError(f"{title}: option {key!r} = {value!r} is not two words; change it")
         if key in (*keys, "nodes", "edges"):
             raise NetworkError(
-                f"{title}: option {key!r} = {value!r} would be read as the group's own {key!r};"
-                " rename it"
+                f"{title}: option {key!r} = {value!r} has another meaning in a .znn file; rename it"
             )
         yield f"{key} {value}".strip()
 

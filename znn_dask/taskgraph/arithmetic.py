@@ -12,7 +12,6 @@ from typing import Any
 
 from znn_dask.kernels.geometry import Triple
 
-
 ALGORITHMS = ("auto", "direct", "fft", "tiled")
 
 

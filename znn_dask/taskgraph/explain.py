@@ -45,10 +45,11 @@ def table(plan: "Plan") -> str:
         f"critical path {seconds(schedule.critical_path)}\n"
         f"predicted memory: {nbytes(plan.bytes)} · {granule} · arithmetic {plan.arithmetic.digest}"
     )
-    console = Console(file=io.StringIO(), width=140, color_system=None)
+    text = io.StringIO()
+    console = Console(file=text, width=140, color_system=None)
     console.print(grid)
     console.print(summary, soft_wrap=True, highlight=False)
-    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+    return text.getvalue()
 
 
 def seconds(value: float) -> str:

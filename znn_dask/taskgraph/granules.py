@@ -19,7 +19,7 @@ from znn_dask.taskgraph.state import UpdateRule
 Key = tuple[Any, ...]
 
 _SHORTEST_GRANULE = 0.25  # seconds
-_TYPE = {"load": 2, "forward": 1, "backward": 1, "add": 2, "update": 2, "train": 1, "report": 2}
+_TYPE_1 = frozenset({"forward", "backward", "train"})
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Granule:
     @property
     def type(self) -> int:
         """1 if its result spawns new work, 2 if it may wait for a gap."""
-        return _TYPE[self.work]
+        return 1 if self.work in _TYPE_1 else 2
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,7 @@ def compile_layers(network: Network, arithmetic: Arithmetic) -> Layers:
         {n.name: transfer(n.function, n.arguments) for n in network.nodes if n.type == "transfer"},
         node_blocks,
         {
-            edge: channel_slices(
-                network.node(network.edge(edge).input).size, choice.channels
-            )
+            edge: channel_slices(network.node(network.edge(edge).input).size, choice.channels)
             for edge, choice in arithmetic.convolutions.items()
         },
         trained_nodes(network),
@@ -103,7 +101,7 @@ def bind_convolution(
     """The convolution of a conv edge group at the sizes of the maps that it joins."""
     choice = arithmetic.convolutions[edge.name]
     return make_convolution(
-        choice.algorithm,
+        choice.algorithm,  # type: ignore[arg-type]
         sizes[edge.input],
         edge.size,
         network.dilation(edge.input),
@@ -141,4 +139,3 @@ def _edge_kernel(network: Network, edge: EdgeGroup) -> EdgeKernel:
     if edge.type == "crop":
         return Crop(edge.offset)
     return Identity()  # dummy; a maxout edge only names what its node group compares
-

@@ -7,7 +7,7 @@ is written once, and every sum has its order fixed here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,9 +28,12 @@ Key = tuple[int | str, ...]
 class Patch(Protocol):
     """What a pass reads: maps (z, y, x, c) keyed by node group."""
 
-    inputs: Mapping[str, np.ndarray]
-    targets: Mapping[str, np.ndarray]
-    weights: Mapping[str, np.ndarray | None]
+    @property
+    def inputs(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def targets(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def weights(self) -> Mapping[str, np.ndarray | None]: ...
 
 
 class PatchSource(Protocol):
@@ -77,7 +80,7 @@ class Tape:
     losses: PendingLosses = field(default_factory=PendingLosses)
     maps: dict[str, np.ndarray] = field(default_factory=dict)
     spectra: dict[str, np.ndarray] = field(default_factory=dict)
-    residues: dict[tuple[str, int], object] = field(default_factory=dict)
+    residues: dict[tuple[str, int], Any] = field(default_factory=dict)
     output_gradients: dict[str, np.ndarray] = field(default_factory=dict)
     gradient_spectra: dict[str, np.ndarray] = field(default_factory=dict)
     slabs: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
@@ -96,12 +99,12 @@ def open_tape(layers: Layers, priority: Priority, key: Key | None, *, training: 
         for edge, convolution in layers.convolutions.items():
             if convolution.transforms:
                 tape.spectra[edge] = convolution.allocate_input_spectrum()
-        for node, edges in _spectrum_owners(layers).items():
+        for name, edges in _spectrum_owners(layers).items():
             for owner in dict.fromkeys(edges.values()):
                 tape.gradient_spectra[owner] = layers.convolutions[
                     owner
                 ].allocate_gradient_spectrum()
-            tape.bias_gradients[node] = [np.empty(0)] * len(layers.blocks[node])
+            tape.bias_gradients[name] = [np.empty(0)] * len(layers.blocks[name])
             for edge, owner in edges.items():
                 tape.gradient_spectra[edge] = tape.gradient_spectra[owner]
     return tape
@@ -200,9 +203,7 @@ def sum_bias_gradient(tape: Tape, node: str) -> np.ndarray:
 
 def kernel_spectrum(layers: Layers, state: State, edge: str, channels: slice) -> None:
     """Fill a block of input channels of the edge's kernel spectrum."""
-    layers.convolutions[edge].kernel_spectrum(
-        state.kernels[edge], channels, state.spectra[edge]
-    )
+    layers.convolutions[edge].kernel_spectrum(state.kernels[edge], channels, state.spectra[edge])
 
 
 def _input_spectrum(
@@ -254,4 +255,3 @@ def _output_gradient(layers: Layers, tape: Tape, node: str, block: Box) -> np.nd
 
 def _shape(box: Box, part: np.ndarray) -> tuple[int, ...]:
     return (*box_shape(box), part.shape[-1])
-

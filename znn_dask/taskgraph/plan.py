@@ -1,8 +1,8 @@
 """The plan: how a network will be computed, how long that takes, and how much memory it needs.
 
-    network, output size ──arithmetic()──> Arithmetic ──compile──> Layers ──expand──> typed tasks
-                                                                                 │
-    Plan (table, seconds, bytes) <──────────── schedule by simulation <──────────┘
+network, output size ──arithmetic()──> Arithmetic ──compile──> Layers ──expand──> typed tasks
+                                                                             │
+Plan (table, seconds, bytes) <──────────── schedule by simulation <──────────┘
 """
 
 import math
@@ -113,7 +113,12 @@ class Plan:
         spectra = sum(row.spectra_bytes for row in self.rows)
         transient = max((row.spectra_bytes for row in self.rows), default=0)
         if not self.training:
-            return maps + kernels + sum(spectrum_bytes(self.layers, e) for e in self._convs) + transient
+            return (
+                maps
+                + kernels
+                + sum(spectrum_bytes(self.layers, e) for e in self._convs)
+                + transient
+            )
         return 3 * maps + 5 * kernels + 2 * spectra + transient
 
     @property
@@ -215,7 +220,9 @@ def plan(
     """
     if arithmetic is None:
         arithmetic = choose_arithmetic(network, output_size, dtype, algorithm)
-    made = Plan(network, arithmetic, threads, calibrate() if slowness is None else slowness, training)
+    made = Plan(
+        network, arithmetic, threads, calibrate() if slowness is None else slowness, training
+    )
     if memory_limit is not None and made.bytes > memory_limit:
         fits = _fitting_size(made, memory_limit)
         raise PlanError(
@@ -235,9 +242,7 @@ def choose_arithmetic(
     if dtype not in ("float32", "float64"):
         raise PlanError(f"dtype {dtype!r} is unknown; use float32 or float64")
     sizes = network.sizes(output_size)
-    choices = {
-        edge.name: _choose(network, edge, sizes, algorithm) for edge in network.conv_edges
-    }
+    choices = {edge.name: _choose(network, edge, sizes, algorithm) for edge in network.conv_edges}
     draft = Arithmetic(output_size, dtype, choices, {})
     cuts = {
         node.name: _cut(network, node.name, sizes, draft)
@@ -270,7 +275,7 @@ def _choose(
 def _cut(
     network: Network, node: str, sizes: Mapping[str, Triple], draft: Arithmetic
 ) -> tuple[int, int, int]:
-    """(axis, step, count) of the blocks of a node group's map: whole tiles of every edge into it."""
+    """(axis, step, count) of the blocks of a node group's map: whole tiles of its edges."""
     size = sizes[node]
     convolutions = [
         bind_convolution(network, sizes, edge, draft)

@@ -2,7 +2,7 @@
 
     tape = program.load(source, index)        the patch is on its way
     program.forward(state, tape)              type-1 jobs, then the loss
-    gradients = program.backward(state, tape) type-1 jobs, and type-2 jobs for the kernels' gradients
+    gradients = program.backward(state, tape) type-1 jobs; type-2 for the kernels
     state = program.update(state, gradients)  type-2 jobs; the new state is usable at once
 
 Nothing here waits: every call queues jobs and returns objects whose arrays those jobs fill.
@@ -23,8 +23,8 @@ from znn_dask.kernels.update import sgd_step, sgd_step_biases
 from znn_dask.taskgraph import passes
 from znn_dask.taskgraph.engine import Engine, wait
 from znn_dask.taskgraph.layers import Layers
-from znn_dask.taskgraph.passes import Patch, Tape, open_tape
 from znn_dask.taskgraph.losses import PendingLosses
+from znn_dask.taskgraph.passes import Patch, Tape, open_tape
 from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.schedule import simulate
 from znn_dask.taskgraph.state import State, UpdateRule, aligned
@@ -103,10 +103,12 @@ class Program:
         the identity; without `training` nothing is kept for a backward pass.
         """
         tape = open_tape(self.layers, priority, key, training=training)
+        dtype = self.layers.arithmetic.dtype
 
         def run(_: TaskId) -> None:
             tape.patch = load()
-            tape.maps.update(tape.patch.inputs)
+            for name, values in tape.patch.inputs.items():
+                tape.maps[name] = memory.aligned(values.astype(dtype, copy=False))
 
         self._queue(["load"], tape.jobs, priority, run)
         return tape
@@ -164,12 +166,12 @@ class Program:
 
         def kernel(task: TaskId) -> None:
             at = (..., layers.channel_blocks[task.layer][task.block], slice(None))
-            sides = (side.kernels[task.layer][at] for side in (first, second))
-            np.add(*sides, out=total.kernels[task.layer][at])
+            edge = task.layer
+            np.add(first.kernels[edge][at], second.kernels[edge][at], out=total.kernels[edge][at])
 
         def bias(task: TaskId) -> None:
-            sides = (side.biases[task.layer] for side in (first, second))
-            np.add(*sides, out=total.biases[task.layer])
+            node = task.layer
+            np.add(first.biases[node], second.biases[node], out=total.biases[node])
 
         for kind, run in (("kernel_gradient", kernel), ("bias_gradient", bias)):
             new: dict[TaskId, Job] = {}

@@ -98,11 +98,11 @@ class State:
 
     def parameters(self) -> Parameters:
         """Copies of kernels and biases in ZNN's layout; nothing may be pending."""
-        return _export(self.kernels, self.biases)
+        return to_znn(self.kernels, self.biases)
 
     def momenta(self) -> Parameters:
         """Copies of the velocities in ZNN's layout; nothing may be pending."""
-        return _export(self.velocities, self.bias_velocities)
+        return to_znn(self.velocities, self.bias_velocities)
 
     @property
     def nbytes(self) -> int:
@@ -149,11 +149,13 @@ def aligned(values: np.ndarray, dtype: Any) -> np.ndarray:
 
 def _arrive(step: int, *groups: dict[str, np.ndarray]) -> State:
     """Rebuild a state that travelled: arrays off the network are misaligned."""
-    return State(
-        step, *({name: aligned(v, v.dtype) for name, v in group.items()} for group in groups)
+    kernels, velocities, biases, bias_velocities = (
+        {name: aligned(v, v.dtype) for name, v in group.items()} for group in groups
     )
+    return State(step, kernels, velocities, biases, bias_velocities)
 
 
-def _export(kernels: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> Parameters:
+def to_znn(kernels: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> Parameters:
+    """Arrays of kernels and biases under their public names, copied to ZNN's layout."""
     parameters = {f"{edge}.filters": kernels_to_znn(w) for edge, w in kernels.items()}
     return parameters | {f"{node}.biases": b.copy() for node, b in biases.items()}

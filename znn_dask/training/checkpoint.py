@@ -15,6 +15,7 @@ import json
 import re
 import secrets
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.store import Store
 
 from znn_dask.training.state import (
     VERSION,
@@ -84,7 +86,7 @@ def save_checkpoint(folder: Location, state: CheckpointState, *, keep: int | Non
 
     Raises:
         CheckpointError: a parameter is not finite, parameters and momenta disagree, a setting is
-            not JSON, or ``keep`` is below 1.
+            not JSON, ``keep`` is below 1, or the folder cannot be written (no space left).
     """
     if keep is not None and keep < 1:
         raise CheckpointError(f"checkpoint: keep must be at least 1 (or None for all), got {keep}")
@@ -92,36 +94,25 @@ def save_checkpoint(folder: Location, state: CheckpointState, *, keep: int | Non
     settings = to_settings(state)
     arrays = to_arrays(state)
     place = open_folder(folder)
-    _remove_abandoned(place)
-    sequence = 1 + max((info.sequence for info in _list(place)), default=0)
     stamp = datetime.now(UTC).strftime(_TIME)
     name = f"step-{state.step:010d}-{stamp}-{secrets.token_hex(4)}"
-    group = zarr.create_group(place.store(name, read_only=False), attributes=settings)
-    for part in ("parameters", "momenta", "curve"):
-        group.create_group(part)
-
-    def write(path: str) -> None:
-        array = arrays[path]
-        group.create_array(
-            zarr_key(path),
-            data=array,
-            chunks=tuple(max(1, edge) for edge in array.shape),
-            compressors=None,
-            # Zarr leaves out chunks that equal the fill value, and takes -0.0 for 0.0.
-            config={"write_empty_chunks": True},
-        )
-
-    with ThreadPoolExecutor(_PARALLEL) as pool:
-        list(pool.map(write, arrays))
-    commitment = {
-        "sequence": sequence,
-        "step": state.step,
-        "validation_loss": state.curve.validated_at(state.step),
-        "sha256": content_digest(settings, arrays),
-    }
-    place.commit(name, json.dumps(commitment).encode())
-    if keep is not None:
-        _prune(place, keep)
+    try:
+        _remove_abandoned(place)
+        _write(place.store(name, read_only=False), settings, arrays)
+        commitment = {
+            "sequence": 1 + max((info.sequence for info in _list(place)), default=0),
+            "step": state.step,
+            "validation_loss": state.curve.validated_at(state.step),
+            "sha256": content_digest(settings, arrays),
+        }
+        place.commit(name, json.dumps(commitment).encode())
+        if keep is not None:
+            _prune(place, keep)
+    except OSError as error:
+        raise CheckpointError(
+            f"{place.location(name)}: cannot be written: {error.strerror or error}; "
+            "earlier checkpoints are as they were"
+        ) from error
     return place.location(name)
 
 
@@ -172,6 +163,26 @@ def best(folder: Location) -> Location | None:
     """The checkpoint of least validation loss, the first one of several; None without one."""
     found = _best(list_checkpoints(folder))
     return found.path if found else None
+
+
+def _write(store: Store, settings: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    group = zarr.create_group(store, attributes=settings)
+    for part in ("parameters", "momenta", "curve"):
+        group.create_group(part)
+
+    def write(path: str) -> None:
+        array = arrays[path]
+        group.create_array(
+            zarr_key(path),
+            data=array,
+            chunks=tuple(max(1, edge) for edge in array.shape),
+            compressors=None,
+            # Zarr leaves out chunks that equal the fill value, and takes -0.0 for 0.0.
+            config={"write_empty_chunks": True},
+        )
+
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        list(pool.map(write, arrays))
 
 
 def _best(infos: list[CheckpointInfo]) -> CheckpointInfo | None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from znn_dask.training.curve import LearningCurve, Series
 
 _TRAIN, _VALIDATION = "#4477aa", "#cc3311"  # distinguishable to colour-blind readers
+_POINTS = 1000  # as many as the picture can show apart
 
 
 def smooth(values: np.ndarray, width: int) -> np.ndarray:
@@ -64,7 +65,7 @@ def learning_curve_figure(curve: LearningCurve, title: str = "") -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         _scale(axes, curve, column)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize="small")
+            axes.legend(fontsize="small", loc="upper right", framealpha=0.85, edgecolor="none")
         else:
             axes.text(0.5, 0.5, "no points yet", ha="center", transform=axes.transAxes)
     if title:
@@ -94,8 +95,12 @@ def _plot_train(axes: Axes, series: Series, column: str) -> None:
     if width == 1:
         axes.plot(steps, values, color=_TRAIN, linewidth=1.5, label="training")
         return
-    axes.plot(steps, values, color=_TRAIN, linewidth=0.5, alpha=0.3)
-    axes.plot(steps, smooth(values, width), color=_TRAIN, linewidth=1.5, label="training")
+    # Long curves are drawn as the range of each group of points: one pixel shows no more.
+    starts = np.arange(0, len(values), 1 + len(values) // _POINTS)
+    low, high = np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)
+    axes.fill_between(steps[starts], low, high, color=_TRAIN, alpha=0.25, linewidth=0.5)
+    smoothed = smooth(values, width)[starts]
+    axes.plot(steps[starts], smoothed, color=_TRAIN, linewidth=1.5, label="training")
 
 
 def _plot_validation(axes: Axes, series: Series, column: str) -> None:

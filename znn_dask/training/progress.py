@@ -92,7 +92,7 @@ class TrainingProgress:
 
     def message(self, text: str) -> None:
         """Print a line above the bar."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def summary(self) -> str:
         """Loss, rates and remaining time as one text."""
@@ -113,6 +113,25 @@ class TrainingProgress:
     def _line(self) -> None:
         self._printed = self._step
         self.message(f"update {self._step:,} of {self.total:,}: {self.summary()}")
+
+
+class Silent:
+    """Stands in for `TrainingProgress` where nothing is to be shown."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, step: int, loss: float) -> None:
+        """Show nothing."""
+
+    def validated(self, loss: float) -> None:
+        """Show nothing."""
+
+    def message(self, text: str) -> None:
+        """Show nothing."""
 
 
 def track(
@@ -143,7 +162,9 @@ def track(
                 bar.update(task, completed=done)
             elif gate.open():
                 of = f" of {total:,}" if total is not None else ""
-                console.print(f"{description}: {done:,}{of}", markup=False, highlight=False)
+                console.print(
+                    f"{description}: {done:,}{of}", markup=False, highlight=False, soft_wrap=True
+                )
 
 
 def is_live(console: Console) -> bool:
