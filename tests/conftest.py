@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder with reference results and real volumes; tests that need it skip where it is absent."""
+    """Folder with reference results and real volumes; tests that need it skip without it."""
     beside = Path(__file__).resolve().parents[2] / "shared"
     folder = Path(os.environ.get("ZNN_SHARED", beside))
     if not (folder / "znn" / "golden").is_dir():

@@ -1,1 +1,104 @@
-"""ZNN on Dask: fast training and inference of 3D convolutional networks on CPUs."""
+"""ZNN on Dask: train and run 3D convolutional networks on microscopy volumes, fast on CPUs.
+
+    import znn_dask as znn
+
+    client = znn.local_cluster()
+    volume = znn.open_volume("volume.zarr")
+    trainer = znn.Trainer(znn.zoo.small3d(), volume, output_size=(16, 16, 16))
+    trainer.fit(2_000)
+    znn.predict(trainer.checkpoint, volume.image, "map.zarr")
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from znn_dask.cluster.gradients import gradients
+    from znn_dask.cluster.local import local_cluster
+    from znn_dask.data import PatchSampler, Volume, open_array, open_volume
+    from znn_dask.data.importing import import_image
+    from znn_dask.data.synthetic import synthetic_volume
+    from znn_dask.inference.predict import predict
+    from znn_dask.network import (
+        EdgeGroup,
+        Network,
+        NetworkError,
+        NodeGroup,
+        parse_znn,
+        read_znn,
+        write_znn,
+        zoo,
+    )
+    from znn_dask.segmentation import evaluate, segment
+    from znn_dask.taskgraph.forward import ForwardPass
+    from znn_dask.taskgraph.plan import Plan, plan
+    from znn_dask.training.checkpoint import load_checkpoint
+    from znn_dask.training.optimizer import SGD
+    from znn_dask.training.trainer import Trainer
+
+# Name -> module. Loaded at first use, so that `znn-dask --help` and `info` start at once.
+_HOMES = {
+    "EdgeGroup": "znn_dask.network",
+    "ForwardPass": "znn_dask.taskgraph.forward",
+    "Network": "znn_dask.network",
+    "NetworkError": "znn_dask.network",
+    "NodeGroup": "znn_dask.network",
+    "PatchSampler": "znn_dask.data",
+    "Plan": "znn_dask.taskgraph.plan",
+    "SGD": "znn_dask.training.optimizer",
+    "Trainer": "znn_dask.training.trainer",
+    "Volume": "znn_dask.data",
+    "evaluate": "znn_dask.segmentation",
+    "gradients": "znn_dask.cluster.gradients",
+    "import_image": "znn_dask.data.importing",
+    "load_checkpoint": "znn_dask.training.checkpoint",
+    "local_cluster": "znn_dask.cluster.local",
+    "open_array": "znn_dask.data",
+    "open_volume": "znn_dask.data",
+    "parse_znn": "znn_dask.network",
+    "plan": "znn_dask.taskgraph.plan",
+    "predict": "znn_dask.inference.predict",
+    "read_znn": "znn_dask.network",
+    "segment": "znn_dask.segmentation",
+    "synthetic_volume": "znn_dask.data.synthetic",
+    "write_znn": "znn_dask.network",
+    "zoo": "znn_dask.network",
+}
+
+__all__ = [
+    "SGD",
+    "EdgeGroup",
+    "ForwardPass",
+    "Network",
+    "NetworkError",
+    "NodeGroup",
+    "PatchSampler",
+    "Plan",
+    "Trainer",
+    "Volume",
+    "evaluate",
+    "gradients",
+    "import_image",
+    "load_checkpoint",
+    "local_cluster",
+    "open_array",
+    "open_volume",
+    "parse_znn",
+    "plan",
+    "predict",
+    "read_znn",
+    "segment",
+    "synthetic_volume",
+    "write_znn",
+    "zoo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'znn_dask' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-Triple = tuple[int, int, int]
+from znn_dask.kernels.geometry import Triple
+
 Range = tuple[int, int]  # fewest and most arguments
 
 # initialiser -> number of `init_args` it takes

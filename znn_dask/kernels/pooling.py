@@ -8,23 +8,23 @@ are always fresh arrays: the owner of a result may write to it.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from znn_dask.kernels.geometry import Box, Triple, shift
+from znn_dask.kernels.memory import empty, zeros
 from znn_dask.kernels.randomness import generator
 
-Triple = tuple[int, int, int]
-Box = tuple[slice, slice, slice]
 Key = tuple[int | str, ...]
 Floats = NDArray[np.floating]
 Bytes = NDArray[np.uint8]
-Choices = tuple[Bytes | None, Bytes | None, Bytes | None]
+Mask = NDArray[np.bool]
 
 # Elements worked on at a time: all passes over them then run in the L2 cache.
-_CHUNK = 1 << 16
+_CHUNK = 1 << 17
 
 
 class EdgeKernel(Protocol):
@@ -44,124 +44,113 @@ class _Maximum:
     """Maximum over windows, in separable passes over axes 0, 1, 2 as in ZNN.
 
     Each pass keeps the window index (uint8) of its maximum; of equal values the lowest index wins.
-    A subclass says which windows there are.
     """
 
     size: Triple
+    dilation: Triple  # distance of the voxels of one window
+    stride: Triple  # distance of one window to the next
 
     def __post_init__(self) -> None:
         if not all(1 <= k <= 256 for k in self.size):
-            raise ValueError(f"window {self.size} of {self}: give each axis 1 to 256 voxels")
-
-    def _extent(self, outputs: int, axis: int) -> int:
-        """Input voxels that `outputs` consecutive output voxels read."""
-        raise NotImplementedError
-
-    def _window(self, axis: int, j: int, inputs: int) -> tuple[slice, ...]:
-        """Where, of `inputs` voxels along `axis`, the j-th voxel of every window lies."""
-        raise NotImplementedError
-
-    def _start(self, output: int, axis: int) -> int:
-        """First input voxel that output voxel `output` reads."""
-        raise NotImplementedError
+            raise ValueError(f"{self}: window of 1 to 256 voxels wanted on each axis")
 
     def input_box(self, block: Box, input_size: Triple) -> Box:
         """Region of the input map that the output region `block` reads."""
         z, y, x = (self._inputs(part, axis) for axis, part in enumerate(block))
         return z, y, x
 
-    def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, Choices]:
-        """Maxima (z, y, x, c) of the input region `x`, and the index each pass chose.
+    def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, tuple[Bytes, ...]]:
+        """Maxima (z, y, x, c) of the input region `x`, and what each real pass chose.
 
         Raises ValueError if `x` is not a whole number of windows.
         """
         shapes = self._shapes(x.shape)
         passes = [axis for axis in range(3) if self.size[axis] > 1]
         if not passes:
-            return x.copy(), (None, None, None)
-        y = np.empty(shapes[3], x.dtype)
-        chosen = [np.empty(shapes[a + 1], np.uint8) if a in passes else None for a in range(3)]
+            return _copy(x), ()
+        y = empty(shapes[3], x.dtype)
+        chosen = tuple(empty(shapes[axis + 1], np.uint8) for axis in passes)
         step = _planes(shapes[1])
-        scratch = [np.empty((step, *shape[1:]), x.dtype) for shape in shapes[1:3]]
+        scratch = [empty((step, *shape[1:]), x.dtype) for shape in shapes[1:3]]
         for planes in _slabs(shapes[3][0], step):
             part = x[self._inputs(planes, 0)]
-            for axis in passes:
+            for axis, choice in zip(passes, chosen, strict=True):
                 target = y[planes] if axis == passes[-1] else scratch[axis][: len(y[planes])]
-                choice = chosen[axis]
-                assert choice is not None
-                windows = [
-                    part[self._window(axis, j, part.shape[axis])] for j in range(self.size[axis])
-                ]
+                windows = self._windows(part, axis, target.shape[axis])
                 part = _maximum(windows, target, choice[planes])
-        return y, (chosen[0], chosen[1], chosen[2])
+        return y, chosen
 
-    def backward(self, g: Floats, residue: Choices, input_shape: Sequence[int]) -> Floats:
+    def backward(self, g: Floats, residue: tuple[Bytes, ...], input_shape: Sequence[int]) -> Floats:
         """Gradient (z, y, x, c) of the input region: each voxel of `g` goes to its maximum."""
         shapes = self._shapes(input_shape)
-        passes = [axis for axis in (2, 1, 0) if self.size[axis] > 1]
+        passes = [axis for axis in range(3) if self.size[axis] > 1]
         if not passes:
-            return g.copy()
-        dx = np.zeros(shapes[0], g.dtype)
+            return _copy(g)
+        dx = zeros(shapes[0], g.dtype)
         step = _planes(shapes[1])
-        scratch = [np.empty((step, *shape[1:]), g.dtype) for shape in shapes[1:3]]
-        product = np.empty(step * math.prod(shapes[1][1:]), g.dtype)
+        scratch = [empty((step, *shape[1:]), g.dtype) for shape in shapes[1:3]]
+        product = empty((step * math.prod(shapes[1][1:]),), g.dtype)
         for planes in _slabs(shapes[3][0], step):
             part = g[planes]
-            for axis in passes:
-                if axis == passes[-1]:
+            for axis, choice in zip(reversed(passes), reversed(residue), strict=True):
+                # slabs overlap along axis 0, so the last target is only ever added to
+                last = axis == passes[0]
+                if last:
                     target = dx[self._inputs(planes, 0)]
                 else:
                     target = scratch[axis - 1][: len(part)]
-                    target.fill(0)
-                choice = residue[axis]
-                assert choice is not None
-                windows = [
-                    target[self._window(axis, j, target.shape[axis])]
-                    for j in range(self.size[axis])
-                ]
-                _scatter(part, choice[planes], windows, product)
+                    self._clear(target, axis, part.shape[axis])
+                windows = self._windows(target, axis, part.shape[axis])
+                _scatter(part, choice[planes], windows, product, add_first=last)
                 part = target
         return dx
 
     def _inputs(self, outputs: slice, axis: int) -> slice:
-        start = self._start(outputs.start, axis)
-        return slice(start, start + self._extent(outputs.stop - outputs.start, axis))
+        """Input voxels that a range of output voxels reads, along `axis`."""
+        last = (outputs.stop - 1) * self.stride[axis] + self._span(axis) - 1
+        return slice(outputs.start * self.stride[axis], last + 1)
+
+    def _span(self, axis: int) -> int:
+        return (self.size[axis] - 1) * self.dilation[axis] + 1
+
+    def _windows(self, values: Floats, axis: int, count: int) -> list[Floats]:
+        """For j in 0..size-1 the j-th voxel of each of `count` windows along `axis`, as views."""
+        stride = self.stride[axis]
+        starts = (j * self.dilation[axis] for j in range(self.size[axis]))
+        taps = (slice(start, start + (count - 1) * stride + 1, stride) for start in starts)
+        return [values[(slice(None),) * axis + (tap,)] for tap in taps]
+
+    def _clear(self, values: Floats, axis: int, count: int) -> None:
+        """Zero all that the first voxels of `count` windows do not cover (and perhaps more)."""
+        covered = count if self.stride[axis] == 1 else 0
+        values[(slice(None),) * axis + (slice(covered, None),)] = 0
 
     def _shapes(self, input_shape: Sequence[int]) -> list[tuple[int, ...]]:
         """Shape of the region before the passes and after each of the three."""
-        shape = list(input_shape)
-        shapes = [tuple(shape)]
+        shapes = [tuple(input_shape)]
         for axis in range(3):
-            windows = range(shape[axis])[self._window(axis, 0, shape[axis])[axis]]
-            if not windows or self._extent(len(windows), axis) != shape[axis]:
+            *shape, channels = shapes[-1]
+            windows, rest = divmod(shape[axis] - self._span(axis), self.stride[axis])
+            if windows < 0 or rest:
                 raise ValueError(
                     f"{self} does not fit an input of {tuple(input_shape[:3])}; "
                     "change the window or the output size"
                 )
-            shape[axis] = len(windows)
-            shapes.append(tuple(shape))
+            shape[axis] = windows + 1
+            shapes.append((*shape, channels))
         return shapes
 
 
 @dataclass(frozen=True)
 class MaxFilter(_Maximum):
-    """Maximum of a `size` window at every voxel, its taps `dilation` apart (max-filter).
+    """Maximum of a `size` window at every voxel, its voxels `dilation` apart (max-filter).
 
     Output is (size - 1) dilation smaller than the input on each axis.
     """
 
     size: Triple
     dilation: Triple = (1, 1, 1)
-
-    def _extent(self, outputs: int, axis: int) -> int:
-        return outputs + (self.size[axis] - 1) * self.dilation[axis]
-
-    def _start(self, output: int, axis: int) -> int:
-        return output
-
-    def _window(self, axis: int, j: int, inputs: int) -> tuple[slice, ...]:
-        last = (self.size[axis] - 1 - j) * self.dilation[axis]
-        return (slice(None),) * axis + (slice(j * self.dilation[axis], max(inputs - last, 0)),)
+    stride: Triple = field(default=(1, 1, 1), init=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -169,15 +158,12 @@ class MaxPool(_Maximum):
     """Maximum of each `size` block; the input must be a whole number of blocks."""
 
     size: Triple
+    dilation: Triple = field(default=(1, 1, 1), init=False, repr=False)
 
-    def _extent(self, outputs: int, axis: int) -> int:
-        return outputs * self.size[axis]
-
-    def _start(self, output: int, axis: int) -> int:
-        return output * self.size[axis]
-
-    def _window(self, axis: int, j: int, inputs: int) -> tuple[slice, ...]:
-        return (slice(None),) * axis + (slice(j, None, self.size[axis]),)
+    @property
+    def stride(self) -> Triple:  # type: ignore[override]
+        """Blocks do not overlap."""
+        return self.size
 
 
 @dataclass(frozen=True)
@@ -191,30 +177,28 @@ class Dropout:
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio <= 1:
-            raise ValueError(
-                f"dropout ratio {self.ratio} (probability to keep): give 0 < ratio <= 1"
-            )
+            raise ValueError(f"dropout ratio {self.ratio}: give a probability to keep in (0, 1]")
 
     def input_box(self, block: Box, input_size: Triple) -> Box:
         """The block itself."""
         return block
 
-    def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, NDArray[np.bool] | None]:
+    def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, Mask | None]:
         """`x` (z, y, x, c) with dropped values at zero, and the mask of those kept."""
         if key is None:
-            return x.copy(), None
+            return _copy(x), None
         # float32 for either dtype of x: the mask must not depend on it
-        kept = generator(*key).random(x.shape, np.float32) < np.float32(self.ratio)
+        drawn = empty(x.shape, np.float32)
+        generator(*key).random(out=drawn, dtype=np.float32)
+        kept = np.less(drawn, np.float32(self.ratio), out=empty(x.shape, np.bool))
         return self._apply(x, kept), kept
 
-    def backward(
-        self, g: Floats, residue: NDArray[np.bool] | None, input_shape: Sequence[int]
-    ) -> Floats:
+    def backward(self, g: Floats, residue: Mask | None, input_shape: Sequence[int]) -> Floats:
         """Gradient (z, y, x, c): `g` where the value was kept, scaled alike."""
-        return g.copy() if residue is None else self._apply(g, residue)
+        return _copy(g) if residue is None else self._apply(g, residue)
 
-    def _apply(self, values: Floats, kept: NDArray[np.bool]) -> Floats:
-        scaled = np.multiply(values, 1 / self.ratio)
+    def _apply(self, values: Floats, kept: Mask) -> Floats:
+        scaled = np.multiply(values, 1 / self.ratio, out=empty(values.shape, values.dtype))
         return np.multiply(scaled, kept, out=scaled)
 
 
@@ -226,35 +210,22 @@ class Crop:
 
     def input_box(self, block: Box, input_size: Triple) -> Box:
         """The block, `offset` further into the input map."""
-        z, y, x = (
-            slice(part.start + o, part.stop + o) for part, o in zip(block, self.offset, strict=True)
-        )
-        return z, y, x
+        return shift(block, self.offset)
 
     def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, None]:
         """The region as it is: cropping is done by `input_box`."""
-        return x.copy(), None
+        return _copy(x), None
 
     def backward(self, g: Floats, residue: None, input_shape: Sequence[int]) -> Floats:
         """The gradient as it is; the rest of the input map gets none."""
-        return g.copy()
+        return _copy(g)
 
 
 @dataclass(frozen=True)
-class Identity:
-    """One-to-one edge that changes nothing (ZNN's dummy edge)."""
+class Identity(Crop):
+    """One-to-one edge that changes nothing (ZNN's dummy edge): a crop by nothing."""
 
-    def input_box(self, block: Box, input_size: Triple) -> Box:
-        """The block itself."""
-        return block
-
-    def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, None]:
-        """A copy of `x` (z, y, x, c)."""
-        return x.copy(), None
-
-    def backward(self, g: Floats, residue: None, input_shape: Sequence[int]) -> Floats:
-        """A copy of `g` (z, y, x, c)."""
-        return g.copy()
+    offset: Triple = (0, 0, 0)
 
 
 def maxout(maps: Sequence[Floats]) -> tuple[Floats, Bytes]:
@@ -263,11 +234,8 @@ def maxout(maps: Sequence[Floats]) -> tuple[Floats, Bytes]:
     Raises ValueError for no maps, more than 256, or different shapes.
     """
     if not 1 <= len(maps) <= 256 or len({m.shape for m in maps}) > 1:
-        raise ValueError(
-            f"maxout of maps {[m.shape for m in maps]}: give 1 to 256 maps of one shape"
-        )
-    y = np.empty(maps[0].shape, maps[0].dtype)
-    winner = np.empty(y.shape, np.uint8)
+        raise ValueError(f"maxout of {[m.shape for m in maps]}: give 1 to 256 maps of one shape")
+    y, winner = empty(maps[0].shape, maps[0].dtype), empty(maps[0].shape, np.uint8)
     return _maximum(maps, y, winner), winner
 
 
@@ -284,8 +252,9 @@ def _maximum(windows: Sequence[Floats], out: Floats, chosen: Bytes) -> Floats:
         return out
     np.greater(windows[1], windows[0], out=chosen.view(np.bool))
     np.maximum(windows[0], windows[1], out=out)
+    later = empty(out.shape, np.uint8)
     for j, window in enumerate(windows[2:], start=2):
-        later = np.greater(window, out).view(np.uint8)
+        np.greater(window, out, out=later.view(np.bool))
         # indices rise, so the last that was greater is the largest: whole-array integer ufuncs
         np.multiply(later, j, out=later)
         np.maximum(chosen, later, out=chosen)
@@ -293,22 +262,32 @@ def _maximum(windows: Sequence[Floats], out: Floats, chosen: Bytes) -> Floats:
     return out
 
 
-def _scatter(g: Floats, chosen: Bytes, windows: Sequence[Floats], scratch: Floats) -> None:
-    """Add each value of `g` to the window that was chosen; `scratch` holds at least `g.size`."""
+def _scatter(
+    g: Floats, chosen: Bytes, windows: Sequence[Floats], scratch: Floats, add_first: bool
+) -> None:
+    """Add each value of `g` to the window that was chosen; `scratch` holds at least `g.size`.
+
+    Window 0 is overwritten unless `add_first`.
+    """
     product = scratch[: g.size].reshape(g.shape)
-    if len(windows) == 2:
-        # the index is the mask of window 1, and what is left over is exactly window 0's
-        np.copyto(product, chosen)
-        np.multiply(product, g, out=product)
-        np.add(windows[1], product, out=windows[1])
-        np.subtract(g, product, out=product)
-        np.add(windows[0], product, out=windows[0])
-        return
     for j, window in enumerate(windows):
-        # a float mask: numpy multiplies floats by booleans at half the speed
-        np.copyto(product, chosen == j)
-        np.multiply(product, g, out=product)
-        np.add(window, product, out=window)
+        if j == 1 and len(windows) == 2:
+            # what window 0 did not get, exactly: the products are `g` or zero
+            np.subtract(g, product, out=product)
+        else:
+            # a float mask: numpy multiplies floats by booleans more slowly
+            np.equal(chosen, j, out=product)
+            np.multiply(product, g, out=product)
+        if j == 0 and not add_first:
+            np.copyto(window, product)
+        else:
+            np.add(window, product, out=window)
+
+
+def _copy(values: Floats) -> Floats:
+    copy = empty(values.shape, values.dtype)
+    copy[...] = values
+    return copy
 
 
 def _planes(shape: Sequence[int]) -> int:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from znn_dask.kernels.memory import empty
+
 Floats = NDArray[np.floating]
 
 # Elements worked on at a time: the few ufuncs of one function then run in the L2 cache.
-_CHUNK = 1 << 16
+_CHUNK = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class TransferFunction:
         `g` itself, or to a fresh array.
         """
         if out is None:
-            out = np.empty(g.shape, g.dtype)
+            out = empty(g.shape, g.dtype)
         for planes in _chunks(g.shape):
             self._differentiate(g[planes], f[planes], out[planes], *self.args)
         return out
@@ -99,8 +101,9 @@ def _rectify(x: Floats) -> None:
 
 
 def _rectify_gradient(g: Floats, f: Floats, out: Floats) -> None:
-    # a float mask: numpy multiplies floats by booleans at half the speed
-    positive = (f > 0).astype(g.dtype)
+    # a float mask: numpy multiplies floats by booleans more slowly
+    positive = empty(g.shape, g.dtype)
+    np.greater(f, 0, out=positive)
     np.multiply(g, positive, out=out)
 
 
@@ -111,22 +114,26 @@ def _tanh(x: Floats, a: float, b: float) -> None:
 
 
 def _tanh_gradient(g: Floats, f: Floats, out: Floats, a: float, b: float) -> None:
-    slope = a - f
-    slope *= a + f
-    slope *= b / a
+    slope, factor = empty(f.shape, f.dtype), empty(f.shape, f.dtype)
+    np.subtract(a, f, out=slope)
+    np.add(a, f, out=factor)
+    np.multiply(slope, factor, out=slope)
+    np.multiply(slope, b / a, out=slope)
     np.multiply(g, slope, out=out)
 
 
 def _soft_sign(x: Floats) -> None:
-    divisor = np.abs(x)
-    divisor += 1
+    divisor = empty(x.shape, x.dtype)
+    np.abs(x, out=divisor)
+    np.add(divisor, 1, out=divisor)
     np.divide(x, divisor, out=x)
 
 
 def _soft_sign_gradient(g: Floats, f: Floats, out: Floats) -> None:
-    slope = np.abs(f)
+    slope = empty(f.shape, f.dtype)
+    np.abs(f, out=slope)
     np.subtract(1, slope, out=slope)
-    slope *= slope
+    np.multiply(slope, slope, out=slope)
     np.multiply(g, slope, out=out)
 
 
@@ -141,8 +148,9 @@ def _logistics(x: Floats) -> None:
 
 
 def _logistics_gradient(g: Floats, f: Floats, out: Floats) -> None:
-    slope = 1 - f
-    slope *= f
+    slope = empty(f.shape, f.dtype)
+    np.subtract(1, f, out=slope)
+    np.multiply(slope, f, out=slope)
     np.multiply(g, slope, out=out)
 
 

@@ -8,6 +8,8 @@ results are fresh arrays (workers of one process share their buffers).
 import numpy as np
 from numpy.typing import NDArray
 
+from znn_dask.kernels.memory import empty
+
 Floats = NDArray[np.floating]
 
 
@@ -28,11 +30,11 @@ def sgd_step(
     """
     if momentum != 0:
         return _momentum_step(parameter, velocity, gradient, eta, momentum, weight_decay, scale)
-    step = np.multiply(gradient, eta * scale)
-    if weight_decay == 0:
-        return np.subtract(parameter, step, out=step), velocity
-    decayed = np.multiply(parameter, 1 - eta * weight_decay)
-    return np.subtract(decayed, step, out=decayed), velocity
+    step, new = _fresh(parameter), _fresh(parameter)
+    np.multiply(gradient, eta * scale, out=step)
+    np.multiply(parameter, 1 - eta * weight_decay, out=new)
+    np.subtract(new, step, out=new)
+    return new, velocity
 
 
 def sgd_step_biases(
@@ -61,10 +63,16 @@ def _momentum_step(
     weight_decay: float,
     scale: float,
 ) -> tuple[Floats, Floats]:
-    moved = np.multiply(velocity, momentum)
-    term = np.multiply(gradient, eta * scale)
+    moved, term = _fresh(parameter), _fresh(parameter)
+    np.multiply(velocity, momentum, out=moved)
+    np.multiply(gradient, eta * scale, out=term)
     np.subtract(moved, term, out=moved)
     if weight_decay != 0:
         np.multiply(parameter, eta * weight_decay, out=term)
         np.subtract(moved, term, out=moved)
-    return np.add(parameter, moved, out=term), moved
+    np.add(parameter, moved, out=term)
+    return term, moved
+
+
+def _fresh(like: Floats) -> Floats:
+    return empty(like.shape, like.dtype)

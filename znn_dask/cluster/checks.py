@@ -1,0 +1,88 @@
+"""What a cluster must share with this process, and what differs."""
+
+import warnings
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import dask
+from distributed import Client
+
+from znn_dask.cluster.fingerprint import difference, library_fingerprint
+from znn_dask.cluster.local import SETTINGS
+
+_PACKAGES = ("znn-dask", "dask", "distributed", "zarr")
+_SCHEDULER_SETTINGS = tuple(key for key in SETTINGS if "worker.memory" not in key)
+
+
+class ClusterWarning(UserWarning):
+    """The cluster works, but slower or with other bits than it could."""
+
+
+class ClusterError(RuntimeError):
+    """The cluster cannot run this package."""
+
+
+def check_cluster(client: Client, *, batch: int = 1) -> list[str]:
+    """Compare a cluster with this process: one line for each thing that differs.
+
+    Raises
+    ------
+    ClusterError
+        If there is no worker, or a worker or the scheduler lacks this package.
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    if not workers:
+        raise ClusterError(f"the cluster at {client.scheduler.address} has no workers; start some")
+    lines = []
+    if len(workers) > batch:
+        threads = next(iter(workers.values()))["nthreads"]
+        lines.append(
+            f"{len(workers)} workers of {threads} thread(s), but a batch of {batch} patch(es) uses "
+            f"{batch}: start fewer workers with more threads (znn_dask.local_cluster()) or use a "
+            "larger batch"
+        )
+    here = facts()
+    for address, there in _run(client.run, facts).items():
+        different = difference(here, there)
+        if different:
+            lines.append(f"worker {address} differs: {different}")
+    settings = _run(client.run_on_scheduler, scheduler_settings)
+    lines += [
+        f"scheduler setting {key} is {settings[key]!r}, {SETTINGS[key]!r} is better"
+        for key in _SCHEDULER_SETTINGS
+        if settings[key] != SETTINGS[key]
+    ]
+    return lines
+
+
+def warn_about(client: Client, *, batch: int = 1) -> None:
+    """Emit a `ClusterWarning` for everything that `check_cluster` finds."""
+    for line in check_cluster(client, batch=batch):
+        warnings.warn(line, ClusterWarning, stacklevel=3)
+
+
+def facts() -> dict[str, str]:
+    """Versions and kernel families of this process."""
+    return {**{name: _version(name) for name in _PACKAGES}, **library_fingerprint()}
+
+
+def scheduler_settings() -> dict[str, Any]:
+    """The Dask settings of this process that matter on a scheduler."""
+    return {key: dask.config.get(key, None) for key in _SCHEDULER_SETTINGS}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _run(run: Callable[..., Any], function: Callable[[], Any]) -> Any:
+    try:
+        return run(function)
+    except ModuleNotFoundError as error:
+        raise ClusterError(
+            f"a worker or the scheduler lacks the package {error.name!r}: install znn-dask there"
+        ) from error

@@ -1,0 +1,47 @@
+"""What decides the bits of a computation besides our own code: libraries and processor features."""
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import numpy as np
+import pyfftw
+import threadpoolctl
+
+Fingerprint = dict[str, str]
+
+
+def library_fingerprint() -> Fingerprint:
+    """Versions and kernel families of this process, as sorted {name: text}.
+
+    Two processes with equal fingerprints give equal bits for equal work: ``blas`` names numpy's
+    BLAS with the kernel family it picked for this processor, ``simd`` the instruction sets that
+    numpy's own loops dispatch on, ``fftw_alignment`` those that FFTW looks for.
+    """
+    simd = np.show_config(mode="dicts")["SIMD Extensions"]
+    return {
+        "blas": _blas(),
+        "fftw_alignment": str(pyfftw.simd_alignment),
+        "machine": platform.machine(),
+        "numpy": np.__version__,
+        "pyfftw": version("pyfftw"),
+        "simd": " ".join([*simd.get("baseline", []), *simd.get("found", [])]),
+    }
+
+
+def difference(here: Mapping[str, str], there: Mapping[str, str]) -> str | None:
+    """First entry that differs, as ``name: '1' here, '2' there``; None when all are equal."""
+    for name in sorted({*here, *there}):
+        if here.get(name) != there.get(name):
+            return f"{name}: {here.get(name)!r} here, {there.get(name)!r} there"
+    return None
+
+
+def _blas() -> str:
+    found = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    # Other packages bring a BLAS of their own, which may or may not be loaded yet: numpy's counts.
+    ours = [pool for pool in found if "numpy" in pool["filepath"]] or found
+    if not ours:
+        return "unknown"
+    pool = ours[0]
+    return f"{pool['internal_api']} {pool['version']} {pool.get('architecture', 'unknown')}"

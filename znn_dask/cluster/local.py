@@ -1,0 +1,62 @@
+"""A cluster on this machine: one process with all cores."""
+
+import logging
+import os
+import warnings
+
+import dask
+from distributed import Client
+
+# Graphs here are pinned and ordered by priority: queueing on the scheduler and stealing would let
+# low-priority tasks overtake; message logs and spilling would keep or move large arrays.
+SETTINGS = {
+    "distributed.scheduler.worker-saturation": float("inf"),
+    "distributed.scheduler.work-stealing": False,
+    "distributed.admin.low-level-log-length": 1,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+}
+"""Dask settings that this package wants of a cluster."""
+
+
+def local_cluster(
+    threads: int | None = None,
+    *,
+    workers: int = 1,
+    processes: bool = False,
+    dashboard: bool = True,
+) -> Client:
+    """Start a cluster on this machine and connect to it.
+
+    One worker with all cores is the default: a single patch is computed by the threads of one
+    worker. Close the client to stop the cluster.
+
+    Parameters
+    ----------
+    threads
+        Threads of each worker; all cores of the machine over `workers` when not given.
+    workers
+        Workers; more than one only serves batches of several patches.
+    processes
+        Each worker in a process of its own (scripts then need `if __name__ == "__main__":`).
+    dashboard
+        Serve Dask's dashboard on a loopback port (8787 if it is free).
+    """
+    if threads is None:
+        threads = max(1, cores() // workers)
+    with dask.config.set(SETTINGS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Port .* is already in use", UserWarning)
+        return Client(
+            n_workers=workers,
+            threads_per_worker=threads,
+            processes=processes,
+            host="127.0.0.1" if processes else None,
+            dashboard_address="127.0.0.1:8787" if dashboard else None,
+            worker_dashboard_address=None,
+            silence_logs=logging.ERROR,
+        )
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,255 @@
+"""What granules do on a worker: the functions that Dask tasks call.
+
+Each queues the jobs of its pass in the worker's engine and returns when the type-1 ones are done;
+type-2 work goes on behind it, in the gaps of what comes next.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from znn_dask.kernels.layout import map_to_znn
+from znn_dask.kernels.losses import LossResult
+from znn_dask.kernels.losses import loss as find_loss
+from znn_dask.network import Network
+from znn_dask.taskgraph.arithmetic import Arithmetic
+from znn_dask.taskgraph.cost import TaskCost
+from znn_dask.taskgraph.engine import Engine, process_engine
+from znn_dask.taskgraph.layers import compile_layers
+from znn_dask.taskgraph.losses import LossRecord, PendingLosses
+from znn_dask.taskgraph.passes import PatchSource, Tape
+from znn_dask.taskgraph.program import Gradients, NonFiniteError, Program
+from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
+from znn_dask.taskgraph.tasks import expand
+
+# Steps that may be under way at once within one granule, and when it ends: enough to bridge the
+# milliseconds until Dask starts the next.
+_STEPS_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """All that a worker needs to know of a training job; it travels once per worker.
+
+    Attributes
+    ----------
+    loss
+        Name of the loss, or "given": the targets of a patch are then the output gradients.
+    source, validation
+        Where patches come from.
+    seed
+        Of dropout.
+    batch
+        Patches per update.
+    """
+
+    network: Network
+    arithmetic: Arithmetic
+    loss: str
+    source: PatchSource
+    seed: int = 0
+    batch: int = 1
+    validation: PatchSource | None = None
+
+
+class Context:
+    """A training job on one worker."""
+
+    def __init__(self, spec: TrainingSpec, engine: Engine | None = None) -> None:
+        self.spec = spec
+        layers = compile_layers(spec.network, spec.arithmetic)
+        self.engine = process_engine() if engine is None else engine
+        self.program = Program(layers, expand(layers, TaskCost(layers)), self.engine)
+        self.loss = given if spec.loss == "given" else find_loss(spec.loss)
+        self.parked: State | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Context, (self.spec,)
+
+
+def given(
+    outputs: np.ndarray, gradient: np.ndarray, weights: np.ndarray | None = None
+) -> LossResult:
+    """The "loss" whose gradient is given: E = sum(gradient * output)."""
+    return LossResult(float(np.sum(outputs * gradient)), gradient, outputs, 0.0)
+
+
+def load(context: Context, step: int, patch: int) -> Tape:
+    """A tape whose patch is being loaded."""
+    spec = context.spec
+    index = step * spec.batch + patch
+    return context.program.load(
+        lambda: spec.source.patch(index), (step, patch), (spec.seed, step, patch)
+    )
+
+
+def forward(context: Context, state: State, tape: Tape) -> Tape:
+    """The forward pass and the loss."""
+    begin_forward(context, state, tape)
+    context.engine.wait(tape.jobs.values())
+    return tape
+
+
+def begin_forward(context: Context, state: State, tape: Tape) -> None:
+    """Queue the forward pass and the loss."""
+    context.program.forward(state, tape)
+    context.program.loss(tape, lambda tape: _apply_loss(context, tape))
+
+
+def backward(context: Context, state: State, tape: Tape) -> Gradients:
+    """The backward pass; the gradients of the kernels may still be on their way."""
+    gradients = context.program.backward(state, tape)
+    context.engine.wait(tape.jobs.values())
+    return gradients
+
+
+def add(context: Context, first: Gradients, second: Gradients, step: int) -> Gradients:
+    """The sum of two patches' gradients."""
+    return context.program.add(first, second, (step, 0))
+
+
+def update(context: Context, state: State, gradients: Gradients, rule: UpdateRule) -> State:
+    """The next state, usable at once."""
+    return context.program.update(state, gradients, rule)
+
+
+def train(context: Context, state: State, first: int, rules: Sequence[UpdateRule]) -> State:
+    """Several whole updates; the last ones may still be under way."""
+    under_way: deque[Tape] = deque()
+    losses: list[PendingLosses] = []
+    tape = load(context, first, 0)
+    for step, rule in enumerate(rules, first):
+        following = load(context, step + 1, 0) if step + 1 < first + len(rules) else None
+        begin_forward(context, state, tape)
+        gradients = context.program.backward(state, tape)
+        state = context.program.update(state, gradients, rule)
+        losses.append(tape.losses)
+        under_way.append(tape)
+        if len(under_way) > _STEPS_AHEAD:
+            context.engine.wait(under_way.popleft().jobs.values())
+        if following is not None:
+            tape = following
+    state.losses = tuple(losses)
+    return state
+
+
+def report(context: Context, state: State) -> list[LossRecord]:
+    """Losses of the patches behind the granule's updates."""
+    context.engine.wait(pending.job for pending in state.losses if pending.job is not None)
+    return [record for pending in state.losses for record in pending.records]
+
+
+def start(spec: TrainingSpec) -> Context:
+    """The job on this worker."""
+    return Context(spec)
+
+
+def new_state(
+    context: Context, parameters: Parameters, momenta: Parameters | None, step: int
+) -> State:
+    """A state from arrays in ZNN's layout."""
+    spec = context.spec
+    dtype = spec.arithmetic.dtype
+    return State.from_parameters(spec.network, parameters, momenta, dtype=dtype, step=step)
+
+
+def snapshot(context: Context, state: State) -> tuple[Parameters, Parameters]:
+    """Parameters and momenta in ZNN's layout; forces what is pending."""
+    context.engine.wait(state.jobs.values())
+    return state.parameters(), state.momenta()
+
+
+def park(context: Context, state: State) -> None:
+    """Keep a finished state on this worker until `unpark`."""
+    context.engine.wait(state.jobs.values())
+    context.parked = state
+
+
+def unpark(context: Context) -> State:
+    """The parked state, as the first of a new lineage: Dask forgets all that led to it."""
+    if context.parked is None:
+        raise RuntimeError("the parked state was lost with its worker")
+    return context.parked
+
+
+def gather(context: Context, tape: Tape, gradients: Gradients) -> tuple[Parameters, Parameters]:
+    """Outputs (c, z, y, x) and gradients of the parameters, in ZNN's layout."""
+    context.engine.wait(gradients.jobs.values())
+    outputs = {n.name: map_to_znn(tape.maps[n.name]) for n in context.spec.network.outputs}
+    return outputs, to_znn(gradients.kernels, gradients.biases)
+
+
+def passes(context: Context, parameters: Parameters) -> tuple[Parameters, Parameters]:
+    """Forward and backward pass of patch 0, then `gather`."""
+    state = new_state(context, parameters, None, 0)
+    tape = forward(context, state, load(context, 0, 0))
+    return gather(context, tape, backward(context, state, tape))
+
+
+def validate(context: Context, state: State, patches: int) -> LossRecord:
+    """Loss of the first patches of the validation source, without dropout."""
+    spec = context.spec
+    if spec.validation is None:
+        raise ValueError("there is no validation data")
+    tapes: deque[Tape] = deque()
+    records: list[LossRecord] = []
+    for index in range(patches):
+        tape = _validation_tape(context, spec.validation, state.step, index)
+        begin_forward(context, state, tape)
+        tapes.append(tape)
+        if len(tapes) > _STEPS_AHEAD or index + 1 == patches:
+            while tapes and (len(tapes) > _STEPS_AHEAD or index + 1 == patches):
+                tape = tapes.popleft()
+                context.engine.wait(tape.jobs.values())
+                records += tape.losses.records
+    return LossRecord(
+        state.step,
+        sum(record.value for record in records),
+        sum(record.wrong for record in records),
+        sum(record.elements for record in records),
+    )
+
+
+def _validation_tape(context: Context, source: PatchSource, step: int, index: int) -> Tape:
+    return context.program.load(lambda: source.patch(index), (step, index), training=False)
+
+
+def _apply_loss(context: Context, tape: Tape) -> None:
+    patch = tape.patch
+    assert patch is not None  # loaded before the forward pass
+    value = wrong = elements = 0.0
+    for node in context.spec.network.outputs:
+        name = node.name
+        weights = patch.weights.get(name)
+        result = context.loss(tape.maps[name], patch.targets[name], weights)
+        tape.output_gradients[name] = result.gradient
+        value += result.value
+        wrong += result.wrong
+        size = tape.maps[name].size
+        elements += size if weights is None else size * np.count_nonzero(weights) / weights.size
+    step = tape.priority[0]
+    if not np.isfinite(value):
+        raise NonFiniteError(f"the loss is {value} at step {step}; lower eta or check the data")
+    tape.losses.records.append(LossRecord(step, value, wrong, elements))
+
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "load": load,
+    "forward": forward,
+    "backward": backward,
+    "add": add,
+    "update": update,
+    "train": train,
+    "report": report,
+    "start": start,
+    "new_state": new_state,
+    "snapshot": snapshot,
+    "park": park,
+    "unpark": unpark,
+    "validate": validate,
+    "gather": gather,
+}
+"""`Granule.work` -> what it calls."""

@@ -1,0 +1,167 @@
+"""Convolution without transforms: rows of the input gathered per output voxel, times the kernels.
+
+Work goes through chunks of output voxels whose gathered rows stay in cache. Where the chunks are
+cut depends on shapes only.
+"""
+
+import math
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from znn_dask.kernels.geometry import (
+    Box,
+    Triple,
+    box_shape,
+    dilated_input,
+    origin,
+    shift,
+    split,
+    whole,
+)
+from znn_dask.kernels.memory import empty, zeros
+
+_CHUNK_BYTES = 1 << 19
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Direct convolution; see `convolution.Convolution`. Spectra are the arrays themselves."""
+
+    output_size: Triple
+    kernel: Triple
+    dilation: Triple
+    channels: tuple[int, int]
+    dtype: np.dtype[np.floating]
+
+    @property
+    def transforms(self) -> bool:
+        return False
+
+    @property
+    def input_size(self) -> Triple:
+        return box_shape(self.input_box(whole(self.output_size)))
+
+    @property
+    def signature(self) -> Hashable:
+        return ("direct", self.output_size, self.channels[1], self.dtype.char)
+
+    @property
+    def _taps(self) -> int:
+        return math.prod(self.kernel)
+
+    def rows(self) -> tuple[int, int]:
+        axis = next((a for a in range(3) if self.output_size[a] > 1), 0)
+        return (axis, 1)
+
+    def input_box(self, block: Box) -> Box:
+        return dilated_input(block, self.kernel, self.dilation)
+
+    def allocate_input_spectrum(self, block: Box | None = None) -> np.ndarray:
+        size = self.input_size if block is None else box_shape(self.input_box(block))
+        return empty((*size, self.channels[0]), self.dtype)
+
+    def allocate_gradient_spectrum(self) -> np.ndarray:
+        return empty((*self.output_size, self.channels[1]), self.dtype)
+
+    def allocate_kernel_spectrum(self) -> np.ndarray:
+        return empty((*self.kernel, *self.channels), self.dtype)
+
+    def input_spectrum(self, x: np.ndarray, block: Box, out: np.ndarray) -> None:
+        box = self.input_box(block)
+        self._region(out, box)[...] = x[box]
+
+    def kernel_spectrum(self, w: np.ndarray, channels: slice, out: np.ndarray) -> None:
+        out[:, :, :, channels] = w[:, :, :, channels]
+
+    def forward(
+        self, X: np.ndarray, W: np.ndarray, block: Box, accumulate: np.ndarray | None = None
+    ) -> np.ndarray:
+        x = self._region(X, self.input_box(block))
+        kernels = W[::-1, ::-1, ::-1].reshape(-1, self.channels[1])
+        size = box_shape(block)
+        y = empty((*size, self.channels[1]), self.dtype)
+        for chunk in self._chunks(size):
+            gathered = self._gather(x, chunk)
+            if (part := _flat(y, chunk)) is not None:
+                np.matmul(gathered, kernels, out=part)
+            else:
+                y[chunk] = (gathered @ kernels).reshape(*box_shape(chunk), -1)
+        if accumulate is None:
+            return y
+        accumulate += y
+        return accumulate
+
+    def output(self, product: np.ndarray, block: Box) -> np.ndarray:
+        return product
+
+    def gradient_spectrum(self, g: np.ndarray, block: Box, out: np.ndarray) -> None:
+        out[block] = g
+
+    def input_gradient(self, G: np.ndarray, W: np.ndarray, block: Box) -> np.ndarray:
+        g = G[block]
+        size = box_shape(block)
+        dx = zeros((*box_shape(self.input_box(block)), self.channels[0]), self.dtype)
+        offsets = tuple(self._offsets())
+        kernels = W[::-1, ::-1, ::-1].reshape(-1, *self.channels).transpose(0, 2, 1)
+        for chunk in self._chunks(size):
+            rows = g[chunk].reshape(-1, self.channels[1])
+            shape = box_shape(chunk)
+            scattered = empty((self._taps, len(rows), self.channels[0]), self.dtype)
+            np.matmul(rows, kernels, out=scattered)
+            for offset, part in zip(offsets, scattered, strict=True):
+                dx[shift(chunk, offset)] += part.reshape(*shape, -1)
+        return dx
+
+    def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
+        x = X[:, :, :, channels]
+        total = zeros((self._taps * x.shape[3], self.channels[1]), self.dtype)
+        for chunk in self._chunks(self.output_size):
+            total += self._gather(x, chunk).T @ G[chunk].reshape(-1, self.channels[1])
+        return total.reshape(*self.kernel, -1, self.channels[1])[::-1, ::-1, ::-1].copy()
+
+    def _region(self, X: np.ndarray, box: Box) -> np.ndarray:
+        """`box` of a whole input map, or of one that holds just that box."""
+        return X[box] if X.shape[:3] == self.input_size else X[whole(box_shape(box))]
+
+    def _chunks(self, size: Triple) -> tuple[Box, ...]:
+        row = self._taps * self.channels[0] * self.dtype.itemsize
+        return split(size, max(64, _CHUNK_BYTES // row))
+
+    def _offsets(self) -> Iterator[Triple]:
+        """Offset of every tap, in the order of the flattened kernel."""
+        (kz, ky, kx), (sz, sy, sx) = self.kernel, self.dilation
+        for z in range(kz):
+            for y in range(ky):
+                for x in range(kx):
+                    yield (z * sz, y * sy, x * sx)
+
+    def _gather(self, x: np.ndarray, chunk: Box) -> np.ndarray:
+        """(voxels of chunk, taps * channels): the inputs that each output voxel reads."""
+        channels = x.shape[3]
+        size = box_shape(chunk)
+        voxels = math.prod(size)
+        corner = x[origin(chunk)[0] :, origin(chunk)[1] :, origin(chunk)[2] :]
+        steps = corner.strides[:3]
+        taps = tuple(step * s for step, s in zip(steps, self.dilation, strict=True))
+        if self._taps == 1:
+            return x[chunk].reshape(voxels, channels)
+        if channels == 1:  # long runs: copy tap by tap, and let the product read it transposed
+            window = as_strided(corner, (*self.kernel, *size), (*taps, *steps))
+            by_tap = empty(window.shape, x.dtype)
+            by_tap[...] = window
+            return by_tap.reshape(self._taps, voxels).T
+        window = as_strided(
+            corner, (*size, *self.kernel, channels), (*steps, *taps, corner.strides[3])
+        )
+        gathered = empty(window.shape, x.dtype)
+        gathered[...] = window
+        return gathered.reshape(voxels, self._taps * channels)
+
+
+def _flat(y: np.ndarray, chunk: Box) -> np.ndarray | None:
+    """`y[chunk]` as rows (voxels, channels) that share its memory; None where it has gaps."""
+    part = y[chunk]
+    return part.reshape(-1, part.shape[3]) if part.flags.c_contiguous else None

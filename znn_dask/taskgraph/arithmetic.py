@@ -1,0 +1,91 @@
+"""The half of a plan that decides the bits: algorithms, tiles and the cuts of every sum.
+
+It is a function of the network, the output patch and the dtype alone, never of threads, workers or
+memory, so that a laptop and a cluster compute the same numbers. It travels in every checkpoint.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from znn_dask.kernels.geometry import Triple
+
+ALGORITHMS = ("auto", "direct", "fft", "tiled")
+
+
+class PlanError(ValueError):
+    """No plan for this request: says what was asked, and what would do."""
+
+
+@dataclass(frozen=True)
+class ConvolutionArithmetic:
+    """How one conv edge group is computed.
+
+    Attributes
+    ----------
+    algorithm
+        "direct", "fft" (the whole map at once) or "tiled".
+    tile
+        Edge lengths (z, y, x) of the transform in voxels of the sub-grid; None unless tiled.
+    channels
+        Width of a block of input channels in gradients, updates and kernel spectra.
+    """
+
+    algorithm: str
+    tile: Triple | None
+    channels: int
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Everything that decides the bits of a pass.
+
+    Attributes
+    ----------
+    output_size
+        Output patch (z, y, x) in voxels.
+    dtype
+        "float32" or "float64".
+    convolutions
+        Conv edge group -> how it is computed.
+    cuts
+        Node group -> (axis, step, count): its map is computed in `count` blocks along `axis`, cut
+        at multiples of `step` voxels.
+    """
+
+    output_size: Triple
+    dtype: str
+    convolutions: Mapping[str, ConvolutionArithmetic]
+    cuts: Mapping[str, tuple[int, int, int]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Arithmetic":
+        """From the values of `to_dict`, also after a trip through JSON."""
+        return cls(
+            output_size=_triple(values["output_size"]),
+            dtype=values["dtype"],
+            convolutions={
+                edge: ConvolutionArithmetic(
+                    c["algorithm"], _triple(c["tile"]) if c["tile"] else None, c["channels"]
+                )
+                for edge, c in values["convolutions"].items()
+            },
+            cuts={node: (axis, step, n) for node, (axis, step, n) in values["cuts"].items()},
+        )
+
+    @property
+    def digest(self) -> str:
+        """Short fingerprint: equal digests on equal library builds mean equal bits."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _triple(values: Any) -> Triple:
+    z, y, x = values
+    return int(z), int(y), int(x)

@@ -1,0 +1,190 @@
+"""The worker's engine: ZNN's task manager, one per process, with one queue for all passes.
+
+The engine is the threads around `Rule`: they take jobs and run them. All granules of a worker
+share it, so the type-2 jobs of one step fill the gaps of the next, whatever Dask task made them.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from znn_dask.taskgraph.rule import Job, JobState, Rule
+
+
+class TaskError(RuntimeError):
+    """A typed task raised; the message names its kind and layer, `__cause__` is the error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One job on the engine's timeline; `start` and `end` in seconds of `time.perf_counter`."""
+
+    thread: int
+    start: float
+    end: float
+    name: tuple[str, str, int]
+    type: int
+    forced: bool
+
+
+class _Waiter(Job):
+    """A type-1 job that stands for a thread outside the engine, so that waiting forces."""
+
+    __slots__ = ("arrived",)
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self.arrived = threading.Event()
+        super().__init__(("wait", "", 0), 1, (), jobs, self.arrived.set)
+
+
+class Engine:
+    """`threads` threads that run jobs by ZNN's rule.
+
+    Parameters
+    ----------
+    threads
+        How many jobs run at once.
+    history
+        How many of the last jobs `timeline` remembers.
+    """
+
+    def __init__(self, threads: int, history: int = 4096) -> None:
+        self.timeline: deque[Span] = deque(maxlen=history)
+        self._rule = Rule()
+        self._work = threading.Condition()
+        self._idle = 0
+        self._closed = False
+        self._surplus = 0
+        self._threads: list[threading.Thread] = []
+        self.grow(threads)
+
+    @property
+    def threads(self) -> int:
+        """How many jobs run at once."""
+        return len(self._threads) - self._surplus
+
+    def grow(self, threads: int) -> None:
+        """Add threads, as when a second worker starts in this process."""
+        with self._work:
+            for _ in range(threads):
+                i = len(self._threads)
+                name = f"znn-engine-{i}"
+                thread = threading.Thread(target=self._run, args=(i,), name=name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def submit(self, jobs: Iterable[Job]) -> None:
+        """Queue jobs; the needs of each stand before it or were submitted earlier."""
+        with self._work:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
+            for job in jobs:
+                self._rule.add(job)
+            self._wake(self._rule.ready)
+
+    def wait(self, jobs: Iterable[Job]) -> None:
+        """Return when all `jobs` are done, forcing those that only wait for a gap.
+
+        Raises
+        ------
+        TaskError
+            If one of them failed.
+        """
+        pending = [job for job in jobs if job.state is not JobState.DONE]
+        if not pending:
+            return
+        waiter = _Waiter(pending)
+        self.submit([waiter])
+        if waiter.state is JobState.FAILED:
+            waiter.arrived.set()
+        waiter.arrived.wait()
+        if waiter.error is not None:
+            raise waiter.error
+
+    def shrink(self, threads: int) -> None:
+        """Stop as many threads, once they find nothing to do."""
+        with self._work:
+            self._surplus += threads
+            self._work.notify_all()
+
+    def close(self) -> None:
+        """Finish what was submitted, then stop all threads."""
+        with self._work:
+            threads = list(self._threads)
+            self._closed = True
+            self._work.notify_all()
+        for thread in threads:
+            thread.join()
+
+    def _wake(self, ready: int) -> None:
+        if self._idle and ready > 0:
+            self._work.notify(min(ready, self._idle))
+
+    def _run(self, thread: int) -> None:
+        job: Job | None = None
+        error: BaseException | None = None
+        while True:
+            with self._work:
+                if job is not None:
+                    self._settle(job, error)
+                while (job := self._rule.take()) is None:
+                    if self._closed or self._surplus:
+                        self._surplus -= not self._closed
+                        self._threads.remove(threading.current_thread())
+                        return
+                    self._idle += 1
+                    self._work.wait()
+                    self._idle -= 1
+                forced = job.forced
+                self._wake(self._rule.ready)
+            error = self._execute(job, thread, forced)
+
+    def _settle(self, job: Job, error: BaseException | None) -> None:
+        if error is None:
+            self._rule.finish(job)
+            return
+        for failed in self._rule.fail(job, error):
+            if isinstance(failed, _Waiter):
+                failed.arrived.set()
+
+    def _execute(self, job: Job, thread: int, forced: bool) -> BaseException | None:
+        start = time.perf_counter()
+        try:
+            if job.run is not None:
+                job.run()
+        except BaseException as cause:
+            kind, layer, block = job.name
+            error = TaskError(f"{kind} of {layer}, block {block}: {type(cause).__name__}: {cause}")
+            error.__cause__ = cause
+            return error
+        if not isinstance(job, _Waiter):
+            span = Span(thread, start, time.perf_counter(), job.name, job.type, forced)
+            self.timeline.append(span)
+        return None
+
+
+_engine: Engine | None = None
+_engine_lock = threading.Lock()
+
+
+def process_engine(threads: int = 0) -> Engine:
+    """This process's engine, with `threads` threads more than it had.
+
+    Workers that share a process share the engine, as they share its cores.
+    """
+    global _engine
+    with _engine_lock:
+        if _engine is None:
+            _engine = Engine(threads)
+        else:
+            _engine.grow(threads)
+        return _engine
+
+
+def wait(jobs: Iterable[Job]) -> None:
+    """`Engine.wait` on this process's engine, which is not touched when nothing is pending."""
+    unfinished = [job for job in jobs if job.state is not JobState.DONE]
+    if unfinished:
+        process_engine().wait(unfinished)

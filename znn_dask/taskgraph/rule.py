@@ -1,0 +1,185 @@
+"""ZNN's scheduling rule as a state machine without I/O, clocks or threads.
+
+Events go in (`add`, `finish`, `fail`), and `take` answers which job a free thread must run now.
+The worker's engine drives it with real threads, the schedule simulation with simulated ones, and
+tests with made-up events, so there is one rule and it is written once.
+
+The rule (Zlateski, Lee, Seung 2015, section on the task manager):
+
+* type-1 jobs, whose result spawns new jobs, run first, in order of priority;
+* type-2 jobs (kernel spectra, weight updates, patch loading) run only when no type-1 job is ready;
+* a type-1 job that lacks only type-2 results *forces* them: they are run at once, in its place.
+
+ZNN's thread runs a forced task inline. Here forcing promotes the type-2 job to the priority of the
+job that waits for it, and the free thread takes it next. The order is the same, no thread ever
+blocks, and two forced jobs of one layer can run on two threads.
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any
+
+Priority = tuple[int, ...]
+
+
+class JobState(Enum):
+    """Where a job is in its life."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Job:
+    """One run of a typed task.
+
+    Parameters
+    ----------
+    name
+        `(kind, layer, block)` of the task, for errors and timelines.
+    type
+        1 if its result spawns new jobs, 2 if it may wait for a gap.
+    priority
+        Smaller runs first among jobs of its type, e.g. `(step, rank)`.
+    needs
+        Jobs that must be done before; they may have been added earlier, or be done already.
+    run
+        What it does; dropped when it has run, with everything it holds.
+    """
+
+    __slots__ = (
+        "dependents",
+        "error",
+        "forced",
+        "missing",
+        "missing_type1",
+        "name",
+        "needs",
+        "priority",
+        "run",
+        "state",
+        "type",
+    )
+
+    def __init__(
+        self,
+        name: tuple[str, str, int],
+        type: int,
+        priority: Priority,
+        needs: Iterable["Job"] = (),
+        run: Callable[[], Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.type = type
+        self.priority = priority
+        self.needs: tuple[Job, ...] = tuple(dict.fromkeys(needs))
+        self.run = run
+        self.state = JobState.WAITING
+        self.forced = False
+        self.error: BaseException | None = None
+        self.dependents: list[Job] = []
+        self.missing = 0
+        self.missing_type1 = 0
+
+    @property
+    def finished(self) -> bool:
+        """True when it is done or failed."""
+        return self.state in (JobState.DONE, JobState.FAILED)
+
+    def __repr__(self) -> str:
+        kind, layer, block = self.name
+        return f"<Job {kind} {layer}[{block}] type {self.type} {self.state.value}>"
+
+
+class Rule:
+    """Jobs that are waiting or ready, and the choice of the next one."""
+
+    def __init__(self) -> None:
+        self._privileged: list[tuple[Priority, int, Job]] = []
+        self._gap: list[tuple[Priority, int, Job]] = []
+        self._counter = itertools.count()
+
+    def add(self, job: Job) -> None:
+        """A new job; its needs must have been added before (or be finished)."""
+        for need in job.needs:
+            if need.state is JobState.FAILED:
+                job.error = need.error
+            if not need.finished:
+                need.dependents.append(job)
+                job.missing += 1
+                job.missing_type1 += need.type == 1
+        if job.error is not None:
+            self.fail(job, job.error)
+        else:
+            self._advance(job)
+
+    @property
+    def ready(self) -> int:
+        """How many jobs may be ready to run (promoted jobs are counted twice)."""
+        return len(self._privileged) + len(self._gap)
+
+    def take(self) -> Job | None:
+        """The job that a free thread runs now, or None when nothing is ready."""
+        for queue in (self._privileged, self._gap):
+            while queue:
+                job = heapq.heappop(queue)[2]
+                if job.state is JobState.READY:
+                    job.state = JobState.RUNNING
+                    return job
+        return None
+
+    def finish(self, job: Job) -> None:
+        """`job` has run: what waited only for it becomes ready."""
+        job.state = JobState.DONE
+        dependents, job.dependents = job.dependents, []
+        job.needs, job.run = (), None
+        for dependent in dependents:
+            dependent.missing -= 1
+            dependent.missing_type1 -= job.type == 1
+            if not dependent.finished:
+                self._advance(dependent)
+
+    def fail(self, job: Job, error: BaseException) -> list[Job]:
+        """`job` raised: it and all that depend on it fail, and release what they hold."""
+        failed = []
+        stack = [job]
+        while stack:
+            current = stack.pop()
+            if current.finished:
+                continue
+            current.state, current.error = JobState.FAILED, error
+            stack.extend(current.dependents)
+            current.dependents, current.needs, current.run = [], (), None
+            failed.append(current)
+        return failed
+
+    def _advance(self, job: Job) -> None:
+        if job.missing == 0:
+            self._ready(job)
+        elif job.missing_type1 == 0 and (job.type == 1 or job.forced):
+            for need in job.needs:
+                self._force(need, job.priority)
+
+    def _ready(self, job: Job) -> None:
+        job.state = JobState.READY
+        queue = self._privileged if job.type == 1 or job.forced else self._gap
+        heapq.heappush(queue, (job.priority, next(self._counter), job))
+
+    def _force(self, job: Job, priority: Priority) -> None:
+        """Promote a type-2 job, and those it waits for, to the job that lacks only it."""
+        stack = [job]
+        while stack:
+            current = stack.pop()
+            if current.finished or current.state is JobState.RUNNING or current.type == 1:
+                continue
+            if current.forced and current.priority <= priority:
+                continue
+            current.forced, current.priority = True, priority
+            if current.state is JobState.READY:
+                self._ready(current)  # its old entry is skipped when it comes up
+            elif current.missing_type1 == 0:
+                stack.extend(current.needs)

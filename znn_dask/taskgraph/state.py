@@ -1,0 +1,161 @@
+"""The state of training on one worker: kernels, momenta, biases and kernel spectra.
+
+A state is immutable, but its arrays may still be on their way: an update step returns the new state
+at once, with the jobs that fill its arrays queued in the worker's engine. Whoever reads an array
+waits for its jobs, which forces them (they would otherwise run in the gaps of the next pass).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from znn_dask.kernels import memory
+from znn_dask.kernels.layout import kernels_from_znn, kernels_to_znn
+from znn_dask.network import Network
+from znn_dask.taskgraph.engine import wait
+from znn_dask.taskgraph.losses import PendingLosses
+from znn_dask.taskgraph.rule import Job
+from znn_dask.taskgraph.tasks import TaskId
+
+Parameters = dict[str, np.ndarray]
+"""`"edge.filters"`: (in, out, kz, ky, kx) and `"node.biases"`: (n,), ZNN's layout."""
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """One update of SGD: rate, momentum, weight decay, and 1 / (patches x output voxels)."""
+
+    eta: float
+    momentum: float
+    weight_decay: float
+    scale: float
+
+
+@dataclass
+class State:
+    """Parameters and momenta in the kernels' layout, with the jobs that still fill them.
+
+    Attributes
+    ----------
+    step
+        Updates made so far.
+    kernels, velocities
+        Conv edge group -> (kz, ky, kx, in, out).
+    biases, bias_velocities
+        Transfer node group -> (n,).
+    spectra
+        Conv edge group -> its kernel's spectrum; dropped when the state travels.
+    jobs
+        Task that fills a block -> its job in this process's engine.
+    losses
+        Of the patches behind the last granule's updates.
+    """
+
+    step: int
+    kernels: dict[str, np.ndarray]
+    velocities: dict[str, np.ndarray]
+    biases: dict[str, np.ndarray]
+    bias_velocities: dict[str, np.ndarray]
+    spectra: dict[str, np.ndarray] = field(default_factory=dict)
+    jobs: dict[TaskId, Job] = field(default_factory=dict)
+    losses: tuple[PendingLosses, ...] = ()
+
+    @classmethod
+    def from_parameters(
+        cls,
+        network: Network,
+        parameters: Mapping[str, np.ndarray],
+        momenta: Mapping[str, np.ndarray] | None = None,
+        *,
+        dtype: str = "float32",
+        step: int = 0,
+    ) -> "State":
+        """A state with nothing pending.
+
+        Raises
+        ------
+        ParameterError
+            If an array is missing, superfluous or of the wrong shape.
+        """
+        check_parameters(network, parameters)
+        momenta = momenta or {}
+        check_parameters(network, {**parameters, **momenta})
+        state = cls(step, {}, {}, {}, {})
+        for name, values in parameters.items():
+            group, what = name.rsplit(".", 1)
+            velocity = momenta.get(name)
+            if velocity is None:
+                velocity = np.zeros_like(values)
+            if what == "filters":
+                state.kernels[group] = kernels_from_znn(values, dtype)
+                state.velocities[group] = kernels_from_znn(velocity, dtype)
+            else:
+                state.biases[group] = aligned(values, dtype)
+                state.bias_velocities[group] = aligned(velocity, dtype)
+        return state
+
+    def parameters(self) -> Parameters:
+        """Copies of kernels and biases in ZNN's layout; nothing may be pending."""
+        return to_znn(self.kernels, self.biases)
+
+    def momenta(self) -> Parameters:
+        """Copies of the velocities in ZNN's layout; nothing may be pending."""
+        return to_znn(self.velocities, self.bias_velocities)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(
+            array.nbytes
+            for arrays in (self.kernels, self.velocities, self.biases, self.spectra)
+            for array in arrays.values()
+        )
+
+    def __sizeof__(self) -> int:
+        return self.nbytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        wait(self.jobs.values())
+        arrays = (self.kernels, self.velocities, self.biases, self.bias_velocities)
+        return _arrive, (self.step, *arrays)
+
+
+class ParameterError(ValueError):
+    """Parameters that do not fit the network."""
+
+
+def check_parameters(network: Network, parameters: Mapping[str, np.ndarray]) -> None:
+    """Raise `ParameterError` unless names and shapes are those of `network`."""
+    shapes = network.parameter_shapes()
+    if missing := sorted(shapes.keys() - parameters.keys()):
+        raise ParameterError(f"parameter {missing[0]!r} is missing, expected {shapes[missing[0]]}")
+    if unknown := sorted(parameters.keys() - shapes.keys()):
+        raise ParameterError(f"parameter {unknown[0]!r} belongs to no group of this network")
+    for name, shape in shapes.items():
+        if parameters[name].shape != shape:
+            raise ParameterError(
+                f"parameter {name!r} has shape {parameters[name].shape}, the network needs {shape}"
+            )
+
+
+def aligned(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """A copy that starts where FFT and BLAS kernels like it."""
+    copy = memory.empty(values.shape, dtype)
+    copy[...] = values
+    return copy
+
+
+def _arrive(step: int, *groups: dict[str, np.ndarray]) -> State:
+    """Rebuild a state that travelled: arrays off the network are misaligned."""
+    kernels, velocities, biases, bias_velocities = (
+        {name: aligned(v, v.dtype) for name, v in group.items()} for group in groups
+    )
+    return State(step, kernels, velocities, biases, bias_velocities)
+
+
+def to_znn(kernels: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> Parameters:
+    """Arrays of kernels and biases under their public names, copied to ZNN's layout."""
+    parameters = {f"{edge}.filters": kernels_to_znn(w) for edge, w in kernels.items()}
+    return parameters | {f"{node}.biases": b.copy() for node, b in biases.items()}

@@ -1,0 +1,161 @@
+"""The training loop: graphs of the next steps are on the cluster before the present ones end.
+
+submit ──> granules of the next steps ──> cluster         (a few submissions ahead)
+collect <── loss records, validations, snapshots <──┘     (in order of the steps)
+"""
+
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from distributed import Future
+
+from znn_dask.cluster.session import Session, losses
+from znn_dask.taskgraph.losses import LossRecord
+from znn_dask.taskgraph.state import Parameters, UpdateRule
+
+_AHEAD = 3  # submissions under way at once: the cluster never waits for the driver
+_CUT_SECONDS = 60.0  # Dask keeps 6 kB per task and step until its lineage is cut
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often what happens, in updates; 0 is never."""
+
+    checkpoint_every: int
+    validate_every: int
+    validation_patches: int
+
+    def checkpoints_at(self, step: int) -> bool:
+        """Every validation is a checkpoint too, so that the best one can be kept."""
+        return _divides(self.checkpoint_every, step) or self.validates_at(step)
+
+    def validates_at(self, step: int) -> bool:
+        """Whether there is a validation after `step` updates."""
+        return self.validation_patches > 0 and _divides(self.validate_every, step)
+
+    def next_stop(self, step: int) -> int:
+        """The first update count after `step` at which something happens."""
+        periods = [self.checkpoint_every]
+        if self.validation_patches > 0:
+            periods.append(self.validate_every)
+        stops = [(step // period + 1) * period for period in periods if period]
+        return min(stops, default=step + (1 << 30))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What some updates brought: `step` updates are done.
+
+    `parameters` and `momenta` (ZNN's layout) come where a checkpoint is due.
+    """
+
+    step: int
+    records: list[LossRecord]
+    validation: LossRecord | None
+    parameters: Parameters | None
+    momenta: Parameters | None
+
+
+@dataclass
+class _Submission:
+    step: int
+    reports: list[Future]
+    validation: Future | None = None
+    snapshot: Future | None = None
+
+
+class Loop:
+    """Runs updates on a session and hands out their outcomes in order.
+
+    Parameters
+    ----------
+    session
+        Started at the step from which `run` goes on.
+    cadence
+        When to validate and to snapshot.
+    rule
+        Step -> its update rule.
+    steps
+        Updates per submission.
+    """
+
+    def __init__(
+        self, session: Session, cadence: Cadence, rule: Callable[[int], UpdateRule], steps: int
+    ) -> None:
+        self._session = session
+        self._cadence = cadence
+        self._rule = rule
+        self._steps = max(1, steps)
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Finish what is under way, take a last snapshot, and end."""
+        self._stopping = True
+
+    def run(self, first: int, last: int) -> Iterator[Outcome]:
+        """Outcomes from step `first` until `last` updates are done, or `stop` is called."""
+        under_way: deque[_Submission] = deque()
+        submitted = first
+        last_cut = time.monotonic()
+        while submitted < last or under_way:
+            if self._stopping and submitted < last:
+                last = submitted
+                if under_way and under_way[-1].snapshot is None:
+                    under_way[-1].snapshot = self._session.snapshot(submitted)
+                continue
+            cut_due = time.monotonic() - last_cut > _CUT_SECONDS
+            while submitted < last and len(under_way) < _AHEAD and not cut_due:
+                under_way.append(self._submit(submitted, last))
+                submitted = under_way[-1].step
+            if not under_way:
+                self._session.cut(submitted)
+                last_cut = time.monotonic()
+                continue
+            yield self._collect(under_way.popleft())
+
+    def _submit(self, first: int, last: int) -> _Submission:
+        step = min(first + self._steps, last, self._cadence.next_stop(first))
+        reports = self._session.train(first, [self._rule(s) for s in range(first, step)])
+        submission = _Submission(step, reports)
+        if self._cadence.validates_at(step):
+            patches = self._cadence.validation_patches
+            submission.validation = self._session.validate(step, patches)
+        if self._cadence.checkpoints_at(step) or step == last:
+            submission.snapshot = self._session.snapshot(step)
+        return submission
+
+    def _collect(self, submission: _Submission) -> Outcome:
+        records = losses(report.result() for report in submission.reports)
+        validation, snapshot = submission.validation, submission.snapshot
+        parameters, momenta = snapshot.result() if snapshot is not None else (None, None)
+        found = None if validation is None else validation.result()
+        return Outcome(submission.step, records, found, parameters, momenta)
+
+
+@contextmanager
+def stopping_on_signals(loop: Loop) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM stops the loop cleanly; a second Ctrl-C interrupts it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _divides(period: int, step: int) -> bool:
+    return period > 0 and step % period == 0

@@ -1,0 +1,249 @@
+"""Progress of long work: a live bar in a terminal or notebook, a line now and then elsewhere."""
+
+import contextlib
+import importlib.util
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
+from types import TracebackType
+from typing import Self, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+QUIET_SECONDS = 30.0  # between lines where there is no live display
+_WINDOW = 30.0  # seconds over which rates are averaged: long enough to bridge a validation
+
+T = TypeVar("T")
+Clock = Callable[[], float]
+
+
+class TrainingProgress:
+    """Context manager that shows how far a training is, how well, and how fast.
+
+    Args:
+        total: updates of the whole training.
+        start: updates finished already.
+        voxels_per_update: output voxels of one update, for the rate; batch times output patch.
+        console: where to show it; standard error by default.
+        every: seconds between lines when the console is not a terminal or notebook.
+        clock: seconds, increasing; for tests.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        start: int = 0,
+        voxels_per_update: int = 0,
+        *,
+        console: Console | None = None,
+        every: float = QUIET_SECONDS,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.total, self.voxels_per_update = total, voxels_per_update
+        self._console = console or Console(stderr=True)
+        self._rate = _Rate(start, clock)
+        self._gate = _Gate(every, clock)
+        self._step, self._printed = start, start
+        self._loss: float | None = None
+        self._validation: float | None = None
+        self._bar = _bar(self._console, _Summary(self.summary)) if is_live(self._console) else None
+        if self._bar is not None:
+            self._task = self._bar.add_task("training", total=total, completed=start)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.stop()
+        elif self._printed != self._step:
+            self._line()
+
+    def update(self, step: int, loss: float) -> None:
+        """Say that ``step`` updates are finished, the last of them with this ``loss``."""
+        self._step, self._loss = step, loss
+        self._rate.add(step)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+        elif self._gate.open():
+            self._line()
+
+    def validated(self, loss: float) -> None:
+        """Show this validation loss from now on."""
+        self._validation = loss
+
+    def message(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def summary(self) -> str:
+        """Loss, rates and remaining time as one text."""
+        parts = []
+        if self._loss is not None:
+            parts.append(f"loss {self._loss:.4g}")
+        if self._validation is not None:
+            parts.append(f"validation {self._validation:.4g}")
+        rate = self._rate.value()
+        if rate is not None:
+            parts.append(f"{rate:.3g} updates/s")
+            if self.voxels_per_update:
+                parts.append(f"{_si(rate * self.voxels_per_update)}voxels/s")
+            if rate > 0:
+                parts.append(f"{duration((self.total - self._step) / rate)} left")
+        return ", ".join(parts)
+
+    def _line(self) -> None:
+        self._printed = self._step
+        self.message(f"update {self._step:,} of {self.total:,}: {self.summary()}")
+
+
+class Silent:
+    """Stands in for `TrainingProgress` where nothing is to be shown."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, step: int, loss: float) -> None:
+        """Show nothing."""
+
+    def validated(self, loss: float) -> None:
+        """Show nothing."""
+
+    def message(self, text: str) -> None:
+        """Show nothing."""
+
+
+def track(
+    items: Iterable[T],
+    description: str,
+    total: int | None = None,
+    *,
+    console: Console | None = None,
+    every: float = QUIET_SECONDS,
+    clock: Clock = time.monotonic,
+) -> Iterator[T]:
+    """Yield ``items`` and show how many of them are done.
+
+    ``total`` is their number, where ``items`` has no length. Away from a terminal or notebook a
+    line is printed every ``every`` seconds, and nothing at all when the work takes less.
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    console = console or Console(stderr=True)
+    bar = _bar(console, TimeElapsedColumn()) if is_live(console) else None
+    gate = _Gate(every, clock)
+    gate.open()  # the first line comes after one period
+    with bar or contextlib.nullcontext():
+        task = bar.add_task(description, total=total) if bar else None
+        for done, item in enumerate(items, start=1):
+            yield item
+            if bar is not None and task is not None:
+                bar.update(task, completed=done)
+            elif gate.open():
+                of = f" of {total:,}" if total is not None else ""
+                console.print(
+                    f"{description}: {done:,}{of}", markup=False, highlight=False, soft_wrap=True
+                )
+
+
+def is_live(console: Console) -> bool:
+    """Whether the console can redraw: a terminal, or a notebook with ipywidgets."""
+    if console.is_jupyter:
+        return importlib.util.find_spec("ipywidgets") is not None
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``42 s``, ``12 min``, ``3 h 05 min`` or ``2 d 4 h``."""
+    seconds = max(0.0, seconds)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 36:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+class _Summary(ProgressColumn):
+    """The text of a training, with its own rates: rich's would jump at every validation."""
+
+    max_refresh = 0.5
+
+    def __init__(self, text: Callable[[], str]) -> None:
+        super().__init__()
+        self._text = text
+
+    def render(self, task: Task) -> Text:
+        return Text(self._text())
+
+
+def _bar(console: Console, last: ProgressColumn) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
+    return Progress(*columns, last, console=console, refresh_per_second=4)
+
+
+class _Rate:
+    """Steps per second over the last half minute."""
+
+    def __init__(self, step: int, clock: Clock) -> None:
+        self._clock = clock
+        self._points = deque([(clock(), step)])
+
+    def add(self, step: int) -> None:
+        now = self._clock()
+        if now > self._points[-1][0]:
+            self._points.append((now, step))
+        while len(self._points) > 2 and self._points[1][0] < now - _WINDOW:
+            self._points.popleft()
+
+    def value(self) -> float | None:
+        (begin, first), (end, last) = self._points[0], self._points[-1]
+        return (last - first) / (end - begin) if end > begin else None
+
+
+class _Gate:
+    """Open at first, then once per period."""
+
+    def __init__(self, every: float, clock: Clock) -> None:
+        self._every, self._clock = every, clock
+        self._next = float("-inf")
+
+    def open(self) -> bool:
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + self._every
+        return True
+
+
+def _si(value: float) -> str:
+    """A number with an SI prefix, ready for its unit: ``1.2 M``."""
+    for prefix in ("", "k", "M"):
+        if value < 1000:
+            return f"{value:.3g} {prefix}"
+        value /= 1000
+    return f"{value:.3g} G"

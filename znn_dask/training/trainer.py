@@ -1,0 +1,346 @@
+"""The trainer: settings, learning curve and checkpoints of one training.
+
+When a worker is lost, the next epoch replays from the last snapshot to the same bits.
+"""
+
+import itertools
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import distributed
+import numpy as np
+from distributed import Client
+
+from znn_dask.cluster.checks import ClusterWarning, warn_about
+from znn_dask.cluster.fingerprint import difference, library_fingerprint
+from znn_dask.cluster.local import cores, local_cluster
+from znn_dask.cluster.session import LOST, Session
+from znn_dask.cluster.work import TrainingSpec
+from znn_dask.data import PatchSampler
+from znn_dask.kernels.geometry import Triple
+from znn_dask.network import Network, format_znn
+from znn_dask.taskgraph.arithmetic import Arithmetic
+from znn_dask.taskgraph.engine import TaskError
+from znn_dask.taskgraph.losses import LossRecord
+from znn_dask.taskgraph.plan import plan
+from znn_dask.taskgraph.state import Parameters, UpdateRule
+from znn_dask.training.checkpoint import CheckpointState, load_checkpoint, save_checkpoint
+from znn_dask.training.curve import LearningCurve, should_stop
+from znn_dask.training.initial import initial_parameters
+from znn_dask.training.loop import Cadence, Loop, stopping_on_signals
+from znn_dask.training.objective import objective
+from znn_dask.training.optimizer import SGD
+from znn_dask.training.progress import Silent, TrainingProgress
+
+_MOST_RESTARTS = 5  # without a new snapshot in between
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and where the last good checkpoint is."""
+
+
+class Trainer:
+    """Trains a network on patches of a volume.
+
+    Parameters
+    ----------
+    network
+        What to train; its outputs get the function that the loss needs (see `objective`).
+    volume
+        A `Volume`, its path, several of them, or a `PatchSampler`.
+    output_size
+        Output patch (z, y, x) in voxels.
+    loss
+        "auto", "softmax", "binomial", "square" or "square-square".
+    optimizer
+        Rate, momentum, weight decay and annealing.
+    target
+        "auto", "boundary" or "affinity".
+    validation
+        Volume(s) or a `PatchSampler` to validate on.
+    seed
+        Of initial parameters, patches and dropout.
+    batch
+        Patches per update; gradients are averaged over them.
+    folder
+        Where checkpoints go (path or URL).
+    checkpoint_every, validate_every
+        Updates between checkpoints and between validations (each of which is a checkpoint too).
+    validation_patches
+        Patches per validation, the same ones every time.
+    early_stopping
+        Stop after that many validations without improvement; 0 never does.
+    keep
+        Checkpoints to keep besides the best.
+    resume
+        A checkpoint or a folder of them to go on from.
+    parameters
+        Initial parameters in ZNN's layout, drawn by the network's `init` when not given.
+    client
+        The cluster; `local_cluster()` when not given.
+    config
+        Kept in the checkpoints for the record.
+    sampling
+        Further arguments of `PatchSampler`: region, validation_region, border, augment, balance,
+        preprocessing, images, labels, mask.
+
+    Raises
+    ------
+    ValueError, NetworkError, VolumeError, PlanError
+        In one line, when the parts do not fit together.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        volume: Any,
+        output_size: Triple,
+        *,
+        loss: str = "auto",
+        optimizer: SGD | None = None,
+        target: str = "auto",
+        validation: Any = None,
+        seed: int = 0,
+        batch: int = 1,
+        dtype: str = "float32",
+        algorithm: str = "auto",
+        memory_limit: int | None = None,
+        folder: str | Path = "checkpoints",
+        checkpoint_every: int = 1000,
+        validate_every: int = 1000,
+        validation_patches: int = 16,
+        early_stopping: int = 0,
+        keep: int = 3,
+        resume: str | Path | None = None,
+        parameters: Parameters | None = None,
+        client: Client | None = None,
+        config: dict[str, Any] | None = None,
+        progress: bool = True,
+        **sampling: Any,
+    ) -> None:
+        goal = objective(network, loss, target)
+        self.network, self.loss, self.target = goal.network, goal.loss, goal.target
+        self.optimizer = optimizer or SGD(0.01, momentum=0.9)
+        self.output_size = output_size
+        self.seed, self.batch = seed, batch
+        self.folder = folder
+        self._cadence = Cadence(
+            checkpoint_every, validate_every, validation_patches if validation is not None else 0
+        )
+        self.keep, self.early_stopping = keep, early_stopping
+        self.config = config or {}
+        self.curve = LearningCurve()
+        self.step = self._saved_step = 0
+        self.checkpoint: str | Path | None = None
+        self._progress = progress
+        saved = None if resume is None else load_checkpoint(resume)
+        self.plan = plan(
+            self.network,
+            output_size,
+            threads=cores(),
+            dtype=dtype,
+            algorithm=algorithm,
+            arithmetic=Arithmetic.from_dict(saved.plan) if saved is not None else None,
+            memory_limit=memory_limit,
+        )
+        validation_region = sampling.pop("validation_region", None)
+        self.source = self._sampler(volume, sampling, seed)
+        self.validation = None
+        if validation is not None:
+            held_out = sampling | {"augment": False, "region": validation_region}
+            self.validation = self._sampler(validation, held_out, seed + 1)
+        self._parameters = parameters or initial_parameters(self.network, seed, dtype)
+        self._momenta: Parameters | None = None
+        if saved is not None:
+            self._resume(saved)
+            self.checkpoint = resume
+        self._client = client
+
+    @property
+    def client(self) -> Client:
+        """The cluster: the one given, the current one, or a new `local_cluster()`."""
+        if self._client is None:
+            try:
+                self._client = distributed.default_client()
+            except ValueError:
+                self._client = local_cluster()
+        return self._client
+
+    def fit(self, updates: int) -> LearningCurve:
+        """Train until `updates` updates have been made in all, and leave a checkpoint.
+
+        Ctrl-C finishes what is under way and leaves a checkpoint too; `fit` goes on from there.
+
+        Raises
+        ------
+        TrainingError
+            If the loss or a gradient is not finite, or workers are lost again and again.
+        """
+        if self.step >= updates:
+            return self.curve
+        warn_about(self.client, batch=self.batch)
+        spec = TrainingSpec(
+            *(self.network, self.plan.arithmetic, self.loss, self.source, self.seed, self.batch),
+            self.validation,
+        )
+        steps = self.plan.steps_per_granule
+        session = Session(self.client, spec, whole_steps=steps > 0)
+        voxels = self.batch * math.prod(self.output_size)
+        restarts, reached = 0, -1
+        try:
+            display = TrainingProgress(updates, self.step, voxels) if self._progress else Silent()
+            with display as progress:
+                while True:
+                    loop = Loop(session, self._cadence, self._rule, steps)
+                    try:
+                        session.start(self._parameters, self._momenta, self.step)
+                        with stopping_on_signals(loop):
+                            self._follow(loop, updates, progress)
+                        return self.curve
+                    except LOST as error:
+                        restarts = restarts + 1 if self._saved_step == reached else 1
+                        reached = self._saved_step
+                        if restarts > _MOST_RESTARTS:
+                            raise self._failure(f"workers were lost {restarts} times") from error
+                        self._rewind()
+                        progress.message(f"a worker was lost; replaying from update {self.step}")
+        except TaskError as error:
+            raise self._failure(str(error)) from error
+        finally:
+            self._rewind()
+            session.close()
+
+    def _follow(self, loop: Loop, updates: int, progress: TrainingProgress | Silent) -> None:
+        """Record what the loop brings until it ends or validation says stop."""
+        before = self.curve.train[-1].seconds if len(self.curve.train) else 0.0
+        started = time.monotonic() - before
+        for outcome in loop.run(self.step, updates):
+            seconds = time.monotonic() - started
+            for step, loss, error in _means(outcome.records):
+                self.curve.train.append(step, loss, error, seconds)
+            self.step = outcome.step
+            progress.update(self.step, self.curve.train[-1].loss)
+            if outcome.validation is not None:
+                record = outcome.validation
+                loss, error = record.value / record.elements, record.wrong / record.elements
+                self.curve.validation.append(self.step, loss, error, seconds)
+                progress.validated(loss)
+            if outcome.parameters is not None and outcome.momenta is not None:
+                self._parameters, self._momenta = outcome.parameters, outcome.momenta
+                self._saved_step = self.step
+                self.checkpoint = save_checkpoint(self.folder, self.state, keep=self.keep)
+            validated = [point.loss for point in self.curve.validation]
+            if self.early_stopping and should_stop(validated, self.early_stopping):
+                progress.message(f"no improvement in {self.early_stopping} validations; stopping")
+                return
+
+    @property
+    def parameters(self) -> Parameters:
+        """Parameters of the last checkpoint (or the initial ones), ZNN's layout."""
+        return self._parameters
+
+    @property
+    def state(self) -> CheckpointState:
+        """All that a checkpoint holds, as of the last snapshot."""
+        return CheckpointState(
+            network=format_znn(self.network),
+            parameters=self._parameters,
+            momenta=self._momenta or _zeros(self._parameters),
+            step=self._saved_step,
+            optimizer=self.optimizer.to_dict(),
+            seed=self.seed,
+            loss=self.loss,
+            target=self.target,
+            output_size=self.output_size,
+            preprocessing=self.source.preprocessing.to_dict(),
+            plan=self.plan.arithmetic.to_dict(),
+            config=self.config,
+            data={"train": self.source.fingerprint, "batch": self.batch},
+            libraries=library_fingerprint(),
+            curve=self.curve,
+        )
+
+    def _rule(self, step: int) -> UpdateRule:
+        sgd = self.optimizer
+        scale = 1.0 / (self.batch * math.prod(self.output_size))
+        return UpdateRule(sgd.eta_at(step), sgd.momentum, sgd.weight_decay, scale)
+
+    def _rewind(self) -> None:
+        """Back to the last snapshot: later updates were not saved and will be made again."""
+        self.step = self._saved_step
+        self.curve.truncate(self.step)
+
+    def _failure(self, reason: str) -> TrainingError:
+        kept = (
+            f"the last good checkpoint is {self.checkpoint}"
+            if self.checkpoint
+            else "there is no checkpoint yet"
+        )
+        return TrainingError(f"training stopped after update {self.step}: {reason}; {kept}")
+
+    def _sampler(self, volume: Any, sampling: dict[str, Any], seed: int) -> PatchSampler:
+        if isinstance(volume, PatchSampler):
+            return volume
+        network = self.network
+        outputs = {node.name: self.output_size for node in network.outputs}
+        sampler = PatchSampler(
+            volume,
+            network.input_sizes(self.output_size),
+            outputs,
+            self.target,  # type: ignore[arg-type]
+            seed=seed,
+            **sampling,
+        )
+        for node in network.inputs:
+            found = sampler.input_channels[node.name]
+            if found != node.size:
+                raise ValueError(
+                    f"input {node.name!r} has {node.size} channels, its image has {found}"
+                )
+        return sampler
+
+    def _resume(self, saved: CheckpointState) -> None:
+        """Take everything from a checkpoint; refuse what would not be a continuation."""
+        wanted = {
+            "network": (saved.network, format_znn(self.network)),
+            "output size": (tuple(saved.output_size), tuple(self.output_size)),
+            "loss": (saved.loss, self.loss),
+            "seed": (saved.seed, self.seed),
+            "batch": (saved.data.get("batch", 1), self.batch),
+        }
+        for what, (there, here) in wanted.items():
+            if there != here:
+                shown = "differs" if what == "network" else f"is {here}, the checkpoint has {there}"
+                raise ValueError(f"cannot resume: the {what} {shown}; start a new training instead")
+        if saved.data.get("train") != self.source.fingerprint:
+            warnings.warn(
+                "the training data or its sampling changed since the checkpoint",
+                ClusterWarning,
+                stacklevel=3,
+            )
+        if different := difference(library_fingerprint(), saved.libraries):
+            warnings.warn(
+                f"libraries changed since the checkpoint, bits may differ: {different}",
+                ClusterWarning,
+                stacklevel=3,
+            )
+        self._parameters, self._momenta = dict(saved.parameters), dict(saved.momenta)
+        self.step = self._saved_step = saved.step
+        self.curve = saved.curve
+
+
+def _means(records: list[LossRecord]) -> Iterator[tuple[int, float, float]]:
+    """(updates done, mean loss, share of wrong values) per step, over the patches of its batch."""
+    for step, group in itertools.groupby(records, key=lambda record: record.step):
+        patches = list(group)
+        elements = max(1.0, sum(record.elements for record in patches))
+        loss = sum(record.value for record in patches) / elements
+        yield step + 1, loss, sum(record.wrong for record in patches) / elements
+
+
+def _zeros(parameters: Parameters) -> Parameters:
+    return {name: np.zeros_like(values) for name, values in parameters.items()}
