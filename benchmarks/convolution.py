@@ -1,15 +1,14 @@
 """Milliseconds of every step of a convolution on one core, for each algorithm.
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/convolution.py [--layers 0,3] [--tile Z,Y,X] [--rounds 5]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/convolution.py [--layers 0,3] [--tile 12,12,12]
 
-Each figure is the median over the rounds; the last two columns are the sum and what the cost table
+Each figure is the least CPU time of the rounds; the last two columns are the sum and what the cost table
 predicts for it.
 """
 
 import argparse
 import time
 from collections.abc import Callable
-from statistics import median
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -41,10 +40,10 @@ def milliseconds(step: Callable[[], object], rounds: int) -> float:
     step()
     taken = []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.thread_time()
         step()
-        taken.append(time.perf_counter() - start)
-    return median(taken) * 1e3
+        taken.append(time.thread_time() - start)
+    return min(taken) * 1e3
 
 
 def measure(conv: Convolution, rounds: int, cuts: int) -> list[float]:
