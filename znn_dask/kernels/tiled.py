@@ -26,10 +26,12 @@ import numpy as np
 
 from znn_dask.kernels.fft import irfft, rfft
 from znn_dask.kernels.geometry import AxisTiles, Box, Triple, box_shape, dilated_input, whole
-from znn_dask.kernels.memory import aligned, empty, zeros
+from znn_dask.kernels.memory import ALIGNMENT, aligned, empty, zeros
 from znn_dask.kernels.tiles import TileGrid
 
-_PART_BYTES = 1 << 22  # tiles transformed together: long runs of channels, yet near the caches
+_PART_BYTES = (
+    1 << 23
+)  # tiles transformed together: long runs of channels, in scratch that is reused
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Tiled:
     @cached_property
     def real_products(self) -> bool:
         """Whether W is kept as the real matrix of twice the size."""
-        return max(self.channels) <= self.tiles
+        return 2 * max(self.channels) <= self.tiles
 
     def rows(self) -> tuple[int, int]:
         axis = self.grid.row_axis
@@ -141,8 +143,8 @@ class Tiled:
             np.multiply(part, out.dtype.type(1j), out=kernels[..., 1, :])
         z, y, x = self._matrices
         count = kernels[0, 0, 0].size
-        along_x = np.matmul(x, kernels.reshape(kz * ky, kx, count))
-        along_y = np.matmul(y, along_x.reshape(kz, ky, fx * count))
+        along_x = _matmul(x, kernels.reshape(kz * ky, kx, count))
+        along_y = _matmul(y, along_x.reshape(kz, ky, fx * count))
         target = out.reshape(fz, fy * fx, w.shape[3], -1)[:, :, channels]
         np.matmul(
             z,
@@ -156,7 +158,7 @@ class Tiled:
         self, X: np.ndarray, W: np.ndarray, block: Box, accumulate: np.ndarray | None = None
     ) -> np.ndarray:
         tiles = self.grid.of_block(X, block)
-        result = empty((*tiles.shape[:4], self.channels[1]), W.dtype)
+        result = self._spectrum(tiles.shape[3], self.channels[1])
         if self.real_products:
             np.matmul(self._real(tiles), self._real(W), out=self._real(result))
         else:
@@ -187,8 +189,8 @@ class Tiled:
         for part, tiles in self.grid.parts(block, self._tiles_at_once(channels)):
             buffer = empty(self.grid.buffer_shape(tiles, channels), self.dtype)
             irfft(spectra[:, :, :, *part], _positions_first(buffer), self._transformed)
-            for at, view in self.grid.overlapping(dx, part):
-                view += _positions_first(buffer)[at]
+            for view, tile in self.grid.overlapping(dx, buffer, part):
+                view += tile
         return dx[whole(box_shape(self.input_box(block)))]
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
@@ -206,8 +208,8 @@ class Tiled:
                 spectrum.reshape(fz, fx, count).transpose(1, 0, 2),
                 out=along_z[:, f].transpose(1, 0, 2),
             )
-        along_y = np.matmul(y, along_z.reshape(kz, fy, fx * count))
-        along_x = np.matmul(x, along_y.reshape(kz * ky, fx, count))
+        along_y = _matmul(y, along_z.reshape(kz, fy, fx * count))
+        along_x = _matmul(x, along_y.reshape(kz * ky, fx, count))
         dw = empty((*self.kernel, *shape), self.dtype)
         dw[...] = along_x.real.reshape(dw.shape)
         return dw
@@ -215,12 +217,12 @@ class Tiled:
     def _input_gradient_spectrum(self, G: np.ndarray, W: np.ndarray, block: Box) -> np.ndarray:
         """G W*^T of the block's tiles (fz, fy, fx, T, in)."""
         tiles = self.grid.of_block(G, block)
-        result = empty((*tiles.shape[:4], self.channels[0]), W.dtype)
+        result = self._spectrum(tiles.shape[3], self.channels[0])
         if self.real_products:
             np.matmul(self._real(tiles), self._real(W).swapaxes(3, 4), out=self._real(result))
             return result
-        for f in range(len(result)):  # (G* W^T)*: the copies stay in cache
-            np.matmul(np.conjugate(tiles[f]), W[f].swapaxes(2, 3), out=result[f])
+        for f in np.ndindex(result.shape[:2]):  # (G* W^T)*: the copies stay in cache
+            np.matmul(_conjugate(tiles[f]), W[f].swapaxes(1, 2), out=result[f])
             np.conjugate(result[f], out=result[f])
         return result
 
@@ -228,7 +230,7 @@ class Tiled:
         """X*^T G for one fy: (fz, fx, T, C) and (fz, fx, T, K) to contiguous (fz, fx, C, K)."""
         result = empty((*X.shape[:2], X.shape[3], G.shape[3]), X.dtype)
         if not self.real_products:
-            np.matmul(np.conjugate(X).swapaxes(2, 3), G, out=result)
+            np.matmul(_conjugate(X).swapaxes(2, 3), G, out=result)
             return result
         products = empty((*X.shape[:2], 2 * X.shape[3], G.shape[3]), X.dtype)
         np.matmul(self._real(X).swapaxes(2, 3), self._real(G), out=self._real(products))
@@ -280,7 +282,13 @@ class Tiled:
         return tuple(np.ascontiguousarray(matrix) for matrix in matrices)
 
     def _spectrum(self, rows: int, columns: int) -> np.ndarray:
-        return empty((*self.frequencies, rows, columns), self._complex)
+        """Array (fz, fy, fx, rows, columns) in which the matrices of successive frequencies begin
+        an odd number of cache lines apart, lest those of one line of frequencies collide."""
+        size = rows * columns
+        line = ALIGNMENT // self._complex.itemsize
+        apart = (-(-size // line) | 1) * line
+        padded = empty((*self.frequencies, apart), self._complex)
+        return padded[..., :size].reshape(*self.frequencies, rows, columns)
 
     def _real(self, spectrum: np.ndarray) -> np.ndarray:
         """The same numbers as pairs of reals: (.., columns) to (.., 2 columns)."""
@@ -313,6 +321,16 @@ def _is_fast(size: int) -> bool:
         while size % factor == 0:
             size //= factor
     return size == 1
+
+
+def _matmul(matrix: np.ndarray, batch: np.ndarray) -> np.ndarray:
+    """matrix (m, n) times each of batch (b, n, columns)."""
+    out = empty((len(batch), len(matrix), batch.shape[2]), batch.dtype)
+    return np.matmul(matrix, batch, out=out)
+
+
+def _conjugate(array: np.ndarray) -> np.ndarray:
+    return np.conjugate(array, out=empty(array.shape, array.dtype))
 
 
 def _positions_first(buffer: np.ndarray) -> np.ndarray:

@@ -152,21 +152,20 @@ class TileGrid:
             )
 
     def overlapping(
-        self, dx: np.ndarray, part: Box
-    ) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-        """(positions, view of dx) such that no voxel occurs twice in one view."""
-        choices = (tuple(range(0, axis.edge, axis.outputs)) for axis in self.axes)
-        tiles = box_shape(part)
-        for first in product(*choices):
+        self, dx: np.ndarray, buffer: np.ndarray, part: Box
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(view of dx, tile) of every tile and phase of `part`, in a fixed order, where dx starts
+        with the block's first input. Neighbouring views overlap."""
+        for index in np.ndindex(buffer.shape[:6]):
+            start = (
+                (p.start + i) * axis.step + phase
+                for p, i, phase, axis in zip(part, index[:3], index[3:], self.axes, strict=True)
+            )
             z, y, x = (
-                min(axis.outputs, axis.edge - f) for f, axis in zip(first, self.axes, strict=True)
+                slice(a, a + (axis.edge - 1) * axis.dilation + 1, axis.dilation)
+                for a, axis in zip(start, self.axes, strict=True)
             )
-            a, b, c = (
-                p.start * axis.step + f * axis.dilation
-                for f, p, axis in zip(first, part, self.axes, strict=True)
-            )
-            at = tuple(slice(f, f + n) for f, n in zip(first, (z, y, x), strict=True))
-            yield at, self._windows(dx, (a, b, c), (z, y, x), tiles)
+            yield dx[z, y, x], buffer[index]
 
 
 def _moved(s: slice, by: int) -> slice:
