@@ -328,3 +328,26 @@ def test_an_interrupted_run_goes_on_with_the_arithmetic_it_began_with(tmp_path, 
     monkeypatch.setattr(prediction, "choose_arithmetic", None)
     predict(boundary_state(), **arguments)
     assert seen == [begun_with]
+
+
+def test_object_stores(image):
+    """No renames, no local paths: written, continued and overwritten behind a URL."""
+    out = "memory://bucket/out.zarr"
+    assert predict(boundary_state(), image, out, block=(5, 16, 24), progress=False) == out
+    expected = dense(boundary_network(), boundary_state(), standardised(make_image(SHAPE)))
+    np.testing.assert_allclose(open_array(out)[:], expected, atol=2e-6)
+    with pytest.raises(PredictionError, match="begun with dtype"):
+        predict(boundary_state(), image, out, dtype="uint8", progress=False)
+    predict(boundary_state(), image, out, dtype="uint8", progress=False, overwrite=True)
+    assert open_array(out).dtype == np.uint8
+
+
+def test_given_chunks_stay_with_a_prediction(tmp_path, image, watched):
+    arguments = {"image": image, "out": tmp_path / "o", "progress": False}
+    predict(boundary_state(), block=BLOCK, chunks=(1, 8, 8), **arguments)
+    assert open_array(tmp_path / "o").chunks == (1, 1, 8, 8)
+    watched.reset()
+    predict(boundary_state(), block=BLOCK, **arguments)
+    assert watched.calls == 0
+    with pytest.raises(PredictionError, match=r"begun with chunks \(1, 8, 8\).* \(2, 8, 8\)"):
+        predict(boundary_state(), block=BLOCK, chunks=(2, 8, 8), **arguments)
