@@ -18,7 +18,7 @@ are small beside the maps.
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,6 +32,9 @@ from znn_dask.kernels.tiles import TileGrid
 _PART_BYTES = (
     1 << 23
 )  # tiles transformed together: long runs of channels, in scratch that is reused
+
+
+_CHUNK_BYTES = 1 << 20  # spectra between two products
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,11 @@ class Tiled:
 
     @cached_property
     def real_products(self) -> bool:
-        """Whether W is kept as the real matrix of twice the size."""
-        return 2 * max(self.channels) <= self.tiles
+        """Whether W is kept as the real matrix of twice the size: few kernels beside the tiles, or
+        so few that they stay in cache."""
+        doubled = 2 * math.prod(self.frequencies) * math.prod(self.channels)
+        few = doubled * self._complex.itemsize <= _CHUNK_BYTES
+        return few or 2 * max(self.channels) <= self.tiles
 
     def rows(self) -> tuple[int, int]:
         axis = self.grid.row_axis
@@ -201,12 +207,12 @@ class Tiled:
         shape = (part.shape[4], self.channels[1])
         count = math.prod(shape)
         along_z = empty((kz, fy, fx, count), X.dtype)
-        for f in range(fy):  # what one fy gives stays in cache for the sum over fz
+        for f in _ranges(fy, fz * fx * count * X.itemsize):  # in cache for the sum over fz
             spectrum = self._kernel_gradient_spectrum(part[:, f], G[:, f])
             np.matmul(
                 z,
-                spectrum.reshape(fz, fx, count).transpose(1, 0, 2),
-                out=along_z[:, f].transpose(1, 0, 2),
+                spectrum.reshape(fz, -1, count).transpose(1, 0, 2),
+                out=along_z[:, f].reshape(kz, -1, count).transpose(1, 0, 2),
             )
         along_y = _matmul(y, along_z.reshape(kz, fy, fx * count))
         along_x = _matmul(x, along_y.reshape(kz * ky, fx, count))
@@ -221,22 +227,24 @@ class Tiled:
         if self.real_products:
             np.matmul(self._real(tiles), self._real(W).swapaxes(3, 4), out=self._real(result))
             return result
-        for f in np.ndindex(result.shape[:2]):  # (G* W^T)*: the copies stay in cache
-            np.matmul(_conjugate(tiles[f]), W[f].swapaxes(1, 2), out=result[f])
-            np.conjugate(result[f], out=result[f])
+        flat_g, flat_w, flat = (_flat(a) for a in (tiles, W, result))
+        for f in _ranges(len(flat), tiles[0, 0, 0].nbytes):  # (G* W^T)*: the copies stay in cache
+            np.matmul(_conjugate(flat_g[f]), flat_w[f].swapaxes(1, 2), out=flat[f])
+            np.conjugate(flat[f], out=flat[f])
         return result
 
     def _kernel_gradient_spectrum(self, X: np.ndarray, G: np.ndarray) -> np.ndarray:
-        """X*^T G for one fy: (fz, fx, T, C) and (fz, fx, T, K) to contiguous (fz, fx, C, K)."""
-        result = empty((*X.shape[:2], X.shape[3], G.shape[3]), X.dtype)
+        """X*^T G of (.., T, C) and (.., T, K), contiguous (.., C, K)."""
+        C, K = X.shape[-1], G.shape[-1]
+        result = empty((*X.shape[:3], C, K), X.dtype)
         if not self.real_products:
-            np.matmul(_conjugate(X).swapaxes(2, 3), G, out=result)
+            np.matmul(_conjugate(X).swapaxes(3, 4), G, out=result)
             return result
-        products = empty((*X.shape[:2], 2 * X.shape[3], G.shape[3]), X.dtype)
-        np.matmul(self._real(X).swapaxes(2, 3), self._real(G), out=self._real(products))
+        products = empty((*X.shape[:3], 2 * C, K), X.dtype)
+        np.matmul(self._real(X).swapaxes(3, 4), self._real(G), out=self._real(products))
         # Rows are re X and im X times G, in turn: X* G is the first minus i times the second.
-        np.multiply(products[:, :, 1::2], X.dtype.type(-1j), out=result)
-        result += products[:, :, ::2]
+        np.multiply(products[..., 1::2, :], X.dtype.type(-1j), out=result)
+        result += products[..., ::2, :]
         return result
 
     # ---- shapes and matrices
@@ -327,6 +335,17 @@ def _matmul(matrix: np.ndarray, batch: np.ndarray) -> np.ndarray:
     """matrix (m, n) times each of batch (b, n, columns)."""
     out = empty((len(batch), len(matrix), batch.shape[2]), batch.dtype)
     return np.matmul(matrix, batch, out=out)
+
+
+def _ranges(count: int, each: int) -> Iterator[slice]:
+    """0 .. count in ranges of as many items of `each` bytes as a chunk holds, at least one."""
+    step = max(1, _CHUNK_BYTES // each)
+    return (slice(i, min(i + step, count)) for i in range(0, count, step))
+
+
+def _flat(spectrum: np.ndarray) -> np.ndarray:
+    """View (frequency, rows, columns) of (fz, fy, fx, rows, columns)."""
+    return spectrum.reshape(-1, *spectrum.shape[3:])
 
 
 def _conjugate(array: np.ndarray) -> np.ndarray:
