@@ -13,7 +13,8 @@ import numpy as np
 from znn_dask.kernels.convolution import Algorithm, Convolution
 from znn_dask.kernels.direct import CHUNK_BYTES, Direct
 from znn_dask.kernels.geometry import Triple
-from znn_dask.kernels.tiled import Tiled, whole_map_tile
+from znn_dask.kernels.tiled import Tiled
+from znn_dask.kernels.tiles import whole_map_tile
 
 # Flop/s of real transforms, counted as 2.5 N log2 N, by edge: those that FFTW transforms in one
 # straight piece of code. Others are several times slower.

@@ -26,6 +26,7 @@ import numpy as np
 
 from znn_dask.kernels.fft import irfft, rfft
 from znn_dask.kernels.geometry import AxisTiles, Box, Triple, box_shape, dilated_input, whole
+from znn_dask.kernels.kernel_transform import KernelTransform
 from znn_dask.kernels.memory import ALIGNMENT, aligned, empty, zeros
 from znn_dask.kernels.tiles import TileGrid
 
@@ -141,22 +142,13 @@ class Tiled:
             rfft(_positions_first(buffer), spectra[:, :, :, *part], self._transformed)
 
     def kernel_spectrum(self, w: np.ndarray, channels: slice, out: np.ndarray) -> None:
-        (kz, ky, kx), (fz, fy, fx) = self.kernel, self.frequencies
         part = w[:, :, :, channels]
         kernels = empty((*self.kernel, part.shape[3], self._rows_of_kernel, w.shape[4]), out.dtype)
         kernels[..., 0, :] = part
         if self.real_products:
             np.multiply(part, out.dtype.type(1j), out=kernels[..., 1, :])
-        z, y, x = self._matrices
-        count = kernels[0, 0, 0].size
-        along_x = _matmul(x, kernels.reshape(kz * ky, kx, count))
-        along_y = _matmul(y, along_x.reshape(kz, ky, fx * count))
-        target = out.reshape(fz, fy * fx, w.shape[3], -1)[:, :, channels]
-        np.matmul(
-            z,
-            along_y.reshape(kz, fy * fx, count).transpose(1, 0, 2),
-            out=target.reshape(fz, fy * fx, count).transpose(1, 0, 2),
-        )
+        rows = slice(channels.start * self._rows_of_kernel, channels.stop * self._rows_of_kernel)
+        self._kernel_transform.forward(kernels, out[:, :, :, rows])
 
     # ---- products
 
@@ -200,25 +192,15 @@ class Tiled:
         return dx[whole(box_shape(self.input_box(block)))]
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
-        kz, ky, _ = self.kernel
-        fz, fy, fx = self.frequencies
-        z, y, x = self._inverses
         part = X[..., channels]
         shape = (part.shape[4], self.channels[1])
+        fz, fy, fx = self.frequencies
         count = math.prod(shape)
-        along_z = empty((kz, fy, fx, count), X.dtype)
-        for f in _ranges(fy, fz * fx * count * X.itemsize):  # in cache for the sum over fz
-            spectrum = self._kernel_gradient_spectrum(part[:, f], G[:, f])
-            np.matmul(
-                z,
-                spectrum.reshape(fz, -1, count).transpose(1, 0, 2),
-                out=along_z[:, f].reshape(kz, -1, count).transpose(1, 0, 2),
-            )
-        along_y = _matmul(y, along_z.reshape(kz, fy, fx * count))
-        along_x = _matmul(x, along_y.reshape(kz * ky, fx, count))
-        dw = empty((*self.kernel, *shape), self.dtype)
-        dw[...] = along_x.real.reshape(dw.shape)
-        return dw
+        spectra = (  # in parts that stay in cache until they are summed over fz
+            (f, self._kernel_gradient_spectrum(part[:, f], G[:, f]))
+            for f in _ranges(fy, fz * fx * count * X.itemsize)
+        )
+        return self._kernel_transform.backward(spectra, count).reshape(*self.kernel, *shape)
 
     def _input_gradient_spectrum(self, G: np.ndarray, W: np.ndarray, block: Box) -> np.ndarray:
         """G W*^T of the block's tiles (fz, fy, fx, T, in)."""
@@ -268,26 +250,8 @@ class Tiled:
         return 2 if self.real_products else 1
 
     @cached_property
-    def _matrices(self) -> tuple[np.ndarray, ...]:
-        """Per axis, transform (frequencies, kernel) of a kernel's few points, over the edge."""
-        return tuple(
-            (np.exp(-2j * np.pi / t * np.outer(np.arange(f), np.arange(k))) / t).astype(
-                self._complex
-            )
-            for t, k, f in zip(self.tile, self.kernel, self.frequencies, strict=True)
-        )
-
-    @cached_property
-    def _inverses(self) -> tuple[np.ndarray, ...]:
-        """Per axis, transform back (kernel, frequencies) to a kernel's few points, over the edge.
-
-        On the halved axis each frequency that has a mirror image counts twice; the sum's real part
-        is then the transform.
-        """
-        matrices = [matrix.conj().T for matrix in self._matrices]
-        halved = self._transformed[-1]
-        matrices[halved][:, 1 : (self.tile[halved] + 1) // 2] *= 2
-        return tuple(np.ascontiguousarray(matrix) for matrix in matrices)
+    def _kernel_transform(self) -> KernelTransform:
+        return KernelTransform(self.kernel, self.tile, self._transformed[-1], self._complex)
 
     def _spectrum(self, rows: int, columns: int) -> np.ndarray:
         """Array (fz, fy, fx, rows, columns) in which the matrices of successive frequencies begin
@@ -305,36 +269,6 @@ class Tiled:
     def _tiles_at_once(self, channels: int) -> int:
         one = math.prod(self.tile) * math.prod(self.grid.phases) * channels * self.dtype.itemsize
         return _PART_BYTES // one
-
-
-def whole_map_tile(output_size: Triple, kernel: Triple, dilation: Triple) -> Triple:
-    """Transform edges with which every sub-grid of the map is a single tile."""
-    z, y, x = (
-        1 if k == 1 else fast_size(-(-n // s) + k - 1)
-        for n, k, s in zip(output_size, kernel, dilation, strict=True)
-    )
-    return (z, y, x)
-
-
-def fast_size(least: int) -> int:
-    """Smallest 2^a 3^b 5^c 7^d >= `least`, even where `least` is above 8."""
-    size = least
-    while not _is_fast(size) or (size > 8 and size % 2):
-        size += 1
-    return size
-
-
-def _is_fast(size: int) -> bool:
-    for factor in (2, 3, 5, 7):
-        while size % factor == 0:
-            size //= factor
-    return size == 1
-
-
-def _matmul(matrix: np.ndarray, batch: np.ndarray) -> np.ndarray:
-    """matrix (m, n) times each of batch (b, n, columns)."""
-    out = empty((len(batch), len(matrix), batch.shape[2]), batch.dtype)
-    return np.matmul(matrix, batch, out=out)
 
 
 def _ranges(count: int, each: int) -> Iterator[slice]:
