@@ -173,7 +173,7 @@ def _tiled_cost(conv: Tiled) -> Cost:
         product=matrix + through + _CALL,
         output=map_fft * K + calls,
         gradient_spectrum=map_fft * K + calls,
-        input_gradient=1.3 * matrix
+        input_gradient=1.2 * matrix
         + through
         + (map_fft + conv.tiles * copying) * C
         + calls

@@ -206,13 +206,13 @@ class Tiled:
         """G W*^T of the block's tiles (fz, fy, fx, T, in)."""
         tiles = self.grid.of_block(G, block)
         result = self._spectrum(tiles.shape[3], self.channels[0])
-        if self.real_products:
-            np.matmul(self._real(tiles), self._real(W).swapaxes(3, 4), out=self._real(result))
-            return result
-        flat_g, flat_w, flat = (_flat(a) for a in (tiles, W, result))
-        for f in _ranges(len(flat), tiles[0, 0, 0].nbytes):  # (G* W^T)*: the copies stay in cache
-            np.matmul(_conjugate(flat_g[f]), flat_w[f].swapaxes(1, 2), out=flat[f])
-            np.conjugate(flat[f], out=flat[f])
+        gradients, kernels, flat = (
+            _flat(a) for a in (tiles, W[..., :: self._rows_of_kernel, :], result)
+        )
+        for f in _ranges(len(flat), kernels[0].nbytes):
+            # Transposed here rather than by BLAS, which is much slower on transposed right sides.
+            transposed = _conjugate(kernels[f].swapaxes(1, 2))
+            np.matmul(gradients[f], transposed, out=flat[f])
         return result
 
     def _kernel_gradient_spectrum(self, X: np.ndarray, G: np.ndarray) -> np.ndarray:
