@@ -216,10 +216,12 @@ def _plan(
     origin, shape = output_extent(image_shape, fov, border, box)
     asked_block = settings.resolve_shape("block", block, shape)
     asked_chunks = settings.resolve_shape("chunks", chunks, shape)
-    if asked_block is not None:
+    # What is half written goes on with the shapes it has, whatever chose them.
+    kept = stored is not None and stored.output_shape == shape and asked_chunks is None
+    if kept and stored is not None and asked_block in (None, stored.block):
+        unit, cut = stored.unit, stored.block
+    elif asked_block is not None:
         unit, cut = asked_chunks or chunks_of(asked_block, shape), asked_block
-    elif stored is not None and stored.output_shape == shape and asked_chunks is None:
-        unit, cut = stored.unit, stored.block  # whatever chose it, it is what is half written
     else:
         unit, cut = _choose(shape, cost, memory, asked_chunks, margin)
     return BlockPlan(image_shape, dict(fields), border, origin, shape, unit, cut, margin)
@@ -255,14 +257,11 @@ def _arithmetic(
 def _preprocessing(
     out: str, trained: Mapping[str, Any], images: Mapping[str, Any]
 ) -> dict[str, Preprocessing]:
-    """The checkpoint's rule for each image, with the statistics that belong to it."""
+    """The checkpoint's rule with each image's own statistics, as in training."""
     kept = store.load_preprocessing(out)
     if kept is not None:
         return {name: Preprocessing.from_dict(kept[name]) for name in images}
     rule = Preprocessing.from_dict(trained) if trained else Preprocessing("none")
-    # Statistics per slice belong to the slices of one image; those of a whole image are the scale
-    # that the network was trained on, and go along with it.
-    own = rule.rule == "standard2D" or not rule.fitted
-    fitted = {name: rule.fit(array) if own else rule for name, array in images.items()}
+    fitted = {name: rule.fit(array) for name, array in images.items()}
     store.save_preprocessing(out, {name: rule.to_dict() for name, rule in fitted.items()})
     return fitted
