@@ -152,14 +152,41 @@ def test_labels_become_unsigned_ids(tmp_path, stack):
     np.testing.assert_array_equal(imported(tmp_path / "f.h5", tmp_path, "mask"), ids > 0)
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize("options", [{}, {"metadata": None}])
+def test_truncated_stack_is_never_taken_for_a_short_one(tmp_path, stack, options, share):
+    tifffile.imwrite(
+        tmp_path / "s.tif", stack, photometric="minisblack", compression="lzw", **options
+    )
+    whole = (tmp_path / "s.tif").read_bytes()
+    (tmp_path / "s.tif").write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(VolumeError, match=r"cut short|cannot be decoded"):
+        imported(tmp_path / "s.tif", tmp_path)
+    assert not (tmp_path / "v.zarr").exists()
+
+
+def test_slices_written_one_by_one_are_one_stack(tmp_path, stack):
+    with tifffile.TiffWriter(tmp_path / "s.tif") as writer:
+        for plane in stack:
+            writer.write(plane, contiguous=False, compression="zlib")
+    np.testing.assert_array_equal(imported(tmp_path / "s.tif", tmp_path), stack)
+    with tifffile.TiffWriter(tmp_path / "t.tif") as writer:
+        writer.write(stack, photometric="minisblack")
+        writer.write(stack[0, :5])
+    with pytest.raises(VolumeError, match=r"holds 2 images, \(7, 30, 21\), \(5, 21\)"):
+        imported(tmp_path / "t.tif", tmp_path, "x")
+
+
 def test_errors_leave_nothing(tmp_path, stack):
     tifffile.imwrite(tmp_path / "s.tif", stack)
     (tmp_path / "bad.tif").write_bytes(b"II*\0nonsense")
     (tmp_path / "bad.h5").write_bytes(b"nonsense")
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "s.tif").read_bytes()[:3000])
     (tmp_path / "raw.dat").write_bytes(b"nonsense")
     for source, says in {
         "absent.tif": "nothing to import",
         "bad.tif": "TIFF|no image",
+        "cut.tif": "is cut short",
         "bad.h5": "not a readable HDF5",
         "raw.dat": "expected .tif, .h5",
     }.items():

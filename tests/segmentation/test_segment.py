@@ -8,7 +8,6 @@ import tifffile
 import zarr
 from skimage.metrics import adapted_rand_error
 
-from tests.segmentation.truth import affinity_map, boundary_map, voronoi
 from znn_dask.data.metadata import VolumeError, multiscales
 from znn_dask.segmentation import (
     SegmentationError,
@@ -24,6 +23,8 @@ from znn_dask.segmentation import (
 from znn_dask.segmentation.maps import Probability, boundary_from_affinity, open_map
 from znn_dask.segmentation.region_graph import contract
 from znn_dask.segmentation.segment import segment_array
+
+from .truth import affinity_map, boundary_map, voronoi
 
 
 def store_map(

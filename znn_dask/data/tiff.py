@@ -1,6 +1,8 @@
 """TIFF stacks: multi-page, BigTIFF, ImageJ, OME; uncompressed ones are memory-mapped."""
 
 import itertools
+import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,51 +34,96 @@ UNITS = NANOMETRES | {
 
 @contextmanager
 def open_tiff(path: Path) -> Iterator[Reader]:
+    with _complaints() as complaints:
+        try:
+            tiff = tifffile.TiffFile(path)
+        except (tifffile.TiffFileError, OSError) as error:
+            raise VolumeError(f"{path} is not a readable TIFF: {error}") from error
+        with tiff:
+            series = _only_series(path, tiff)
+            # tifffile only logs a chain of pages that leads past the end of the file
+            if any("invalid page offset" in c for c in complaints):
+                raise VolumeError(
+                    f"{path} is cut short after {len(tiff.pages)} pages: copy it again"
+                )
+            yield _reader(path, tiff, series)
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What tifffile has to say on a file, kept off the screen."""
+    heard: list[str] = []
+
+    def listen(record: logging.LogRecord) -> bool:
+        heard.append(record.getMessage())
+        return False
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(listen)
     try:
-        tiff = tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, OSError) as error:
-        raise VolumeError(f"{path} is not a readable TIFF: {error}") from error
-    with tiff:
-        if not tiff.series:
-            raise VolumeError(f"{path} holds no image")
-        series = tiff.series[0]
-        axes = "".join("z" if a in "ZIQTR" else a.lower() for a in series.axes)
-        keep = [k for k, n in enumerate(series.shape) if n > 1 or axes[k] in "yx"]
-        shape = tuple(series.shape[k] for k in keep)
-        axes = "".join(axes[k] for k in keep)
-        if "z" not in axes:  # slices that were saved as channels, as scripts often do for ImageJ
-            axes = axes.replace("c", "z")
-        axes = axes.replace("s", "c")
-        if any(a not in "czyx" for a in axes) or len(set(axes)) != len(axes) or "yx" not in axes:
-            raise VolumeError(
-                f"{path} has axes {series.axes} {series.shape}: expected one stack (z,y,x), "
-                "with channels at most"
-            )
-        read = _memory_mapped(series, axes, shape) or _by_page(path, series, axes, shape)
-        sizes = dict(zip(axes, shape, strict=True))
-        full = (sizes.get("z", 1), sizes["y"], sizes["x"])
-        yield Reader(
-            (sizes["c"], *full) if "c" in axes else full,
-            np.dtype(series.dtype),
-            _tiff_voxel_size(tiff),
-            read,
-        )
+        yield heard
+    finally:
+        logger.removeFilter(listen)
 
 
-def _memory_mapped(series: Any, axes: str, shape: tuple[int, ...]) -> Read | None:
-    """Reader of uncompressed, contiguous data, which the system pages in as needed."""
-    if series.dataoffset is None or not series.keyframe.is_memmappable:
-        return None
-    parent = series.keyframe.parent
-    data = np.memmap(
-        parent.filehandle.path,
-        np.dtype(series.dtype).newbyteorder(parent.byteorder),
-        "r",
-        series.dataoffset,
-        shape,
+def _only_series(path: Path, tiff: Any) -> Any:
+    """The image of the file; slices that were written one by one count as one stack."""
+    every = list(tiff.series)
+    if not every:
+        raise VolumeError(f"{path} holds no image")
+    kinds = {(s.shape, str(s.dtype), s.axes) for s in every}
+    if len(every) == 1:
+        return every[0]
+    if len(kinds) > 1 or every[0].axes not in ("YX", "YXS") or len(every) != len(tiff.pages):
+        shapes = ", ".join(str(s.shape) for s in every[:4])
+        raise VolumeError(f"{path} holds {len(every)} images, {shapes}: save one stack a file")
+    return tifffile.TiffPageSeries(
+        [s.keyframe for s in every],
+        (len(every), *every[0].shape),
+        every[0].dtype,
+        "Z" + every[0].axes,
     )
-    volume = _ordered(data, axes)
-    return lambda a, b: volume[..., a:b, :, :]
+
+
+def _reader(path: Path, tiff: Any, series: Any) -> Reader:
+    axes = "".join("z" if a in "ZIQTR" else a.lower() for a in series.axes)
+    keep = [k for k, n in enumerate(series.shape) if n > 1 or axes[k] in "yx"]
+    shape = tuple(series.shape[k] for k in keep)
+    axes = "".join(axes[k] for k in keep)
+    if "z" not in axes:  # slices that were saved as channels, as scripts often do for ImageJ
+        axes = axes.replace("c", "z")
+    axes = axes.replace("s", "c")
+    if any(a not in "czyx" for a in axes) or len(set(axes)) != len(axes) or "yx" not in axes:
+        raise VolumeError(
+            f"{path} has axes {series.axes} {series.shape}: expected one stack (z,y,x), "
+            "with channels at most"
+        )
+    sizes = dict(zip(axes, shape, strict=True))
+    full = (sizes.get("z", 1), sizes["y"], sizes["x"])
+    return Reader(
+        (sizes["c"], *full) if "c" in axes else full,
+        np.dtype(series.dtype),
+        _tiff_voxel_size(tiff),
+        _memory_mapped(path, series, axes, shape) or _by_page(path, series, axes, shape),
+    )
+
+
+def _memory_mapped(path: Path, series: Any, axes: str, shape: tuple[int, ...]) -> Read | None:
+    """Reader of uncompressed, contiguous data, which the system pages in as needed."""
+    offset = series.dataoffset
+    if offset is None or not series.keyframe.is_memmappable:
+        return None
+    dtype = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder)
+    end, there = offset + math.prod(shape) * dtype.itemsize, path.stat().st_size
+    if end > there:
+        raise VolumeError(f"{path} is cut short: {there} bytes of {end}; copy it again")
+
+    def read(a: int, b: int) -> NDArray[Any]:
+        # Mapped anew for every slab: pages of the last one do not stay counted as ours.
+        data = np.memmap(path, dtype, "r", offset, shape)
+        return _ordered(data, axes)[..., a:b, :, :]
+
+    return read
 
 
 def _by_page(path: Path, series: Any, axes: str, shape: tuple[int, ...]) -> Read:
@@ -109,8 +156,8 @@ def _by_page(path: Path, series: Any, axes: str, shape: tuple[int, ...]) -> Read
 def _decode(path: Path, page: Any) -> NDArray[Any]:
     try:
         return np.asarray(page.asarray())
-    except ValueError as error:
-        if "imagecodecs" in str(error):
+    except Exception as error:  # every codec has its own kind
+        if "requires the 'imagecodecs'" in str(error) in str(error):
             raise VolumeError(
                 f"{path} is compressed with {page.compression.name}, which needs imagecodecs: "
                 "pip install 'znn-dask[formats]'"

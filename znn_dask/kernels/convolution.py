@@ -13,7 +13,7 @@ any order and in parallel. The bits depend on these cuts and on nothing else.
 """
 
 from collections.abc import Hashable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -128,7 +128,7 @@ def make_convolution(
     """
     if np.dtype(dtype) not in (np.float32, np.float64):
         raise ValueError(f"dtype {np.dtype(dtype)} is not supported: use float32 or float64")
-    real: np.dtype[np.floating] = np.dtype(dtype)
+    real: np.dtype[Any] = np.dtype(dtype)
     if min(kernel + dilation + channels) < 1:
         raise ValueError(
             f"kernel {kernel}, dilation {dilation} and channels {channels} must all be at least 1"

@@ -13,13 +13,16 @@ import numpy as np
 from znn_dask.kernels.convolution import Algorithm, Convolution
 from znn_dask.kernels.direct import Direct
 from znn_dask.kernels.geometry import Triple
-from znn_dask.kernels.tiled import Tiled, fast_size, whole_map_tile
+from znn_dask.kernels.tiled import Tiled, whole_map_tile
 
-_FFT = 11e9  # flop/s, counted as 2.5 N log2 N per real transform of N points
-_PRODUCT = 90e9  # flop/s of batched complex products
-_DIRECT = 100e9  # flop/s of real products
+_CODELETS = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 20, 25, 32)
+"""Edges that FFTW transforms in one straight piece of code, several times faster than others."""
+_FFT = 13e9  # flop/s over those edges, counted as 2.5 N log2 N per real transform of N points
+_SLOW_FFT = 4e9  # over others
+_PRODUCT = 80e9  # flop/s of batched complex products
+_REAL_PRODUCT = 100e9  # of the same as products of real pairs
+_DIRECT = 90e9  # flop/s of real products
 _MEMORY = 8e9  # bytes/s
-_EDGES = (8, 10, 12, 14, 16, 20, 24, 28, 32, 36, 40, 48)
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,14 @@ def _tiled_cost(conv: Tiled) -> Cost:
     tiles = conv.tiles
     frequencies = math.prod(conv.frequencies)
     taps = math.prod(conv.kernel)
-    transform = 2.5 * points * math.log2(points) * tiles / _FFT * item / 4
+    transform = 2.5 * points * tiles * sum(_line(edge) for edge in conv.tile) * item / 4
     traffic = (points * item + frequencies * 2 * item) * tiles / _MEMORY
-    matrix = 8 * frequencies * tiles * C * K / _PRODUCT * item / 4
+    rate = _REAL_PRODUCT if conv.real_products else _PRODUCT
+    matrix = 8 * frequencies * tiles * C * K / rate * item / 4
+    copies = 2 if conv.real_products else 1
     spectra = 2 * item * frequencies / _MEMORY
-    through = spectra * (tiles * (C + K) + C * K)
-    kernels = spectra * C * K * 2 + 8 * frequencies * C * K * taps ** (1 / 3) / _PRODUCT
+    through = spectra * (tiles * (C + K) + copies * C * K)
+    kernels = copies * spectra * C * K * 2 + 8 * frequencies * C * K * taps ** (1 / 3) / _PRODUCT
     per_channel = transform + traffic
     return Cost(
         input_spectrum=per_channel * C,
@@ -94,16 +99,20 @@ def _tiled_cost(conv: Tiled) -> Cost:
     )
 
 
+def _line(edge: int) -> float:
+    """Seconds per point of a transform along one axis, over 2.5."""
+    return math.log2(edge) / (_FFT if edge in _CODELETS else _SLOW_FFT)
+
+
 def tile_candidates(output_size: Triple, kernel: Triple, dilation: Triple) -> tuple[Triple, ...]:
-    """Tiles worth considering: good transform edges per axis, and the whole map."""
+    """Tiles worth considering: fast transform edges per axis, up to the whole map."""
     choices = []
-    for n, k, s, w in zip(
-        output_size, kernel, dilation, whole_map_tile(output_size, kernel, dilation), strict=True
-    ):
-        dense = -(-n // s)
-        fitting = {e for e in _EDGES if k <= e < w} if k > 1 else set()
-        even = {fast_size(-(-dense // count) + k - 1) for count in (2, 3, 4)} if k > 1 else set()
-        choices.append(sorted({w, *fitting, *(e for e in even if k < e < w)}))
+    whole_map = whole_map_tile(output_size, kernel, dilation)
+    for n, k, s, edge in zip(output_size, kernel, dilation, whole_map, strict=True):
+        needed = -(-n // s) + k - 1
+        enough = min((e for e in _CODELETS if e >= needed), default=edge)
+        smaller = (e for e in _CODELETS if k < e < enough and e >= 4)
+        choices.append((1,) if k == 1 else (*smaller, enough))
     return tuple((z, y, x) for z, y, x in product(*choices))
 
 

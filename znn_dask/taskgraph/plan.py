@@ -31,6 +31,7 @@ from znn_dask.taskgraph.tasks import Task, expand
 # A block is one task: long enough that starting it costs nothing, short enough to share out.
 _BLOCK_SECONDS = 1e-3
 _MOST_BLOCKS = 8
+_NARROWEST_CHANNELS = 8  # matrix products with fewer rows run at a fraction of the speed
 _POOLING_PASSES = 8
 
 
@@ -268,7 +269,8 @@ def _choose(
     draft = Arithmetic(sizes[edge.output], "float32", {edge.name: whole}, {})
     convolution = bind_convolution(network, sizes, edge, draft)
     cost = costs.cost(convolution)
-    blocks = _block_count(cost.kernel_gradient + cost.kernel_spectrum, channels[0])
+    most = max(1, channels[0] // _NARROWEST_CHANNELS)
+    blocks = _block_count(cost.kernel_gradient + cost.kernel_spectrum, most)
     return ConvolutionArithmetic(algorithm, tile, -(-channels[0] // blocks))
 
 
