@@ -1,9 +1,7 @@
 """Fixtures of the prediction tests."""
 
 import pytest
-from prediction_reference import Watched
-
-from znn_dask.inference import prediction
+from prediction_reference import Watched, prediction
 
 
 @pytest.fixture

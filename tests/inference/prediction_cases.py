@@ -31,19 +31,26 @@ def affinity_network() -> Network:
     )
 
 
-def make_state(network: Network, loss: str, target: str, seed: int = 0) -> CheckpointState:
+def make_parameters(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    parameters = {
+    return {
         name: (rng.standard_normal(shape) * 0.5).astype(np.float32)
         for name, shape in network.parameter_shapes().items()
     }
+
+
+def make_state(
+    network: Network, loss: str, target: str, parameters: dict[str, np.ndarray] | None = None
+) -> CheckpointState:
+    """A checkpoint of a network with these parameters, or else random ones."""
+    parameters = make_parameters(network) if parameters is None else parameters
     return CheckpointState(
         network=format_znn(network),
         parameters=parameters,
         momenta={name: np.zeros_like(p) for name, p in parameters.items()},
         step=1,
         optimizer={},
-        seed=seed,
+        seed=0,
         loss=loss,
         target=target,
         output_size=(1, 8, 8),
@@ -52,11 +59,12 @@ def make_state(network: Network, loss: str, target: str, seed: int = 0) -> Check
 
 
 def boundary_state(seed: int = 0) -> CheckpointState:
-    return make_state(boundary_network(), "softmax", "boundary", seed)
+    network = boundary_network()
+    return make_state(network, "softmax", "boundary", make_parameters(network, seed))
 
 
-def affinity_state(seed: int = 0) -> CheckpointState:
-    return make_state(affinity_network(), "binomial", "affinity", seed)
+def affinity_state() -> CheckpointState:
+    return make_state(affinity_network(), "binomial", "affinity")
 
 
 def without_preprocessing(state: CheckpointState) -> CheckpointState:

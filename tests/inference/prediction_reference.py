@@ -1,5 +1,6 @@
 """The forward pass of a network over whole maps by the textbook, one loop per kernel voxel."""
 
+import importlib
 import itertools
 import threading
 import time
@@ -10,6 +11,9 @@ import numpy as np
 
 from znn_dask.network import EdgeGroup, Network
 from znn_dask.taskgraph import ForwardPass
+
+# The module: in the package, its name is that of the function.
+prediction = importlib.import_module("znn_dask.inference.predict")
 
 Maps = dict[str, np.ndarray]
 

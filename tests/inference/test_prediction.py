@@ -17,9 +17,10 @@ from prediction_cases import (
     standardised,
     without_preprocessing,
 )
+from prediction_reference import prediction
 
 from znn_dask.data.volume import create_image, open_array
-from znn_dask.inference import PredictionError, predict, prediction, prediction_status
+from znn_dask.inference import PredictionError, predict, prediction_status
 from znn_dask.inference.augment import Variant, variants
 from znn_dask.inference.sizing import Cost
 from znn_dask.network import Network
@@ -232,7 +233,7 @@ def test_memory_bounds_the_blocks_that_compute(tmp_path, image, watched, monkeyp
     ("change", "message"),
     [
         ({"checkpoint": boundary_state(seed=9)}, r"begun with checkpoint \w{16} but .* \w{16}"),
-        ({"block": (2, 8, 8)}, r"begun with block \(2, 8, 16\) but this run has \(2, 8, 8\)"),
+        ({"block": (5, 8, 24)}, r"begun with block \(5, 16, 24\) but this run has \(5, 8, 24\)"),
         ({"border": "mirror"}, r"begun with border valid but this run has mirror"),
         ({"dtype": "uint8"}, r"begun with dtype float32 but this run has uint8"),
         ({"augment": True}, r"begun with augment 1 but this run has 8"),
@@ -240,8 +241,8 @@ def test_memory_bounds_the_blocks_that_compute(tmp_path, image, watched, monkeyp
     ],
 )
 def test_another_run_is_refused(tmp_path, image, change, message):
-    given = {"checkpoint": boundary_state(), "image": image, "block": BLOCK} | change
-    predict(boundary_state(), image, tmp_path / "o", block=BLOCK, progress=False)
+    given = {"checkpoint": boundary_state(), "image": image, "block": (5, 16, 24)} | change
+    predict(boundary_state(), image, tmp_path / "o", block=(5, 16, 24), progress=False)
     before = open_array(tmp_path / "o")[:]
     with pytest.raises(PredictionError, match=message) as caught:
         predict(out=tmp_path / "o", progress=False, **given)
@@ -303,3 +304,50 @@ def test_a_block_that_fails_is_tried_again_then_named(tmp_path, image, monkeypat
         PredictionError, match=r"block \d+ \(z \d+:\d+.*3 times.*OSError: disk on fire really"
     ):
         predict(boundary_state(), image, tmp_path / "b", block=BLOCK, progress=False)
+
+
+def test_an_interrupted_run_goes_on_with_the_arithmetic_it_began_with(tmp_path, image, monkeypatch):
+    arguments = {"image": image, "out": tmp_path / "o", "block": BLOCK, "progress": False}
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prediction, "run_local", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        predict(boundary_state(), **arguments)
+    monkeypatch.undo()
+    begun_with = choose_arithmetic(boundary_network(), BLOCK)
+    seen = []
+
+    class Seen(reference.Wrapped):
+        def __init__(self, *args, arithmetic, **kwargs):
+            seen.append(arithmetic)
+            super().__init__(*args, arithmetic=arithmetic, **kwargs)
+
+    monkeypatch.setattr(prediction, "ForwardPass", Seen)
+    monkeypatch.setattr(prediction, "choose_arithmetic", None)
+    predict(boundary_state(), **arguments)
+    assert seen == [begun_with]
+
+
+def test_object_stores(image):
+    """No renames, no local paths: written, continued and overwritten behind a URL."""
+    out = "memory://bucket/out.zarr"
+    assert predict(boundary_state(), image, out, block=(5, 16, 24), progress=False) == out
+    expected = dense(boundary_network(), boundary_state(), standardised(make_image(SHAPE)))
+    np.testing.assert_allclose(open_array(out)[:], expected, atol=2e-6)
+    with pytest.raises(PredictionError, match="begun with dtype"):
+        predict(boundary_state(), image, out, dtype="uint8", progress=False)
+    predict(boundary_state(), image, out, dtype="uint8", progress=False, overwrite=True)
+    assert open_array(out).dtype == np.uint8
+
+
+def test_given_chunks_stay_with_a_prediction(tmp_path, image, watched):
+    arguments = {"image": image, "out": tmp_path / "o", "progress": False}
+    predict(boundary_state(), block=BLOCK, chunks=(1, 8, 8), **arguments)
+    assert open_array(tmp_path / "o").chunks == (1, 1, 8, 8)
+    watched.reset()
+    predict(boundary_state(), block=BLOCK, **arguments)
+    assert watched.calls == 0
+    with pytest.raises(PredictionError, match=r"begun with chunks \(1, 8, 8\).* \(2, 8, 8\)"):
+        predict(boundary_state(), block=BLOCK, chunks=(2, 8, 8), **arguments)

@@ -1,6 +1,7 @@
 """Predictions on Dask workers: same bits, bounded, surviving lost workers."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import prediction_reference as reference
 import pytest
 from distributed import Client, LocalCluster
 from prediction_cases import boundary_network, boundary_state, dense, make_image, standardised
+from prediction_reference import prediction
 
 from znn_dask.data.volume import create_image, open_array
-from znn_dask.inference import PredictionError, predict, prediction, prediction_status
+from znn_dask.inference import PredictionError, predict, prediction_status
 from znn_dask.inference.on_dask import _pools
 from znn_dask.inference.sizing import Cost
 from znn_dask.taskgraph import choose_arithmetic
@@ -109,6 +111,31 @@ def test_a_failing_block_is_named(tmp_path, image, inproc, monkeypatch):
     monkeypatch.setattr(prediction, "ForwardPass", Failing)
     with pytest.raises(PredictionError, match=r"block \d+ \(z .*3 times.*no space left"):
         predict(boundary_state(), image, tmp_path / "a", block=BLOCK, progress=False, client=inproc)
+
+
+def test_interrupted(tmp_path, image, inproc, watched, monkeypatch):
+    """Nothing stays behind on the cluster, finished blocks are kept, and a rerun does the rest."""
+
+    def interrupting(reports, *_):
+        for _ in range(5):
+            next(reports)
+            yield
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction, "show", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            predict(boundary_state(), image, tmp_path / "a", block=BLOCK, client=inproc)
+    deadline = time.monotonic() + 10
+    while any(inproc.processing().values()) or watched.running:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not inproc.futures
+    done = prediction_status(tmp_path / "a").done
+    assert 5 <= done < 27
+    watched.reset()
+    predict(boundary_state(), image, tmp_path / "a", progress=False, client=inproc)
+    assert watched.calls == 27 - done
 
 
 class KillsItsWorker(reference.Wrapped):

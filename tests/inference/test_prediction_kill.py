@@ -11,9 +11,10 @@ import numpy as np
 import prediction_reference as reference
 import zarr
 from prediction_cases import boundary_network, boundary_state, dense, make_image, standardised
+from prediction_reference import prediction
 
 from znn_dask.data.volume import create_image, open_array
-from znn_dask.inference import predict, prediction, prediction_status
+from znn_dask.inference import predict, prediction_status
 from znn_dask.training.checkpoint import save_checkpoint
 
 SHAPE = (7, 30, 41)
@@ -22,7 +23,8 @@ BLOCK = (2, 8, 16)
 VICTIM = """
 import sys, time
 import prediction_reference as reference
-from znn_dask.inference import predict, prediction
+from prediction_reference import prediction
+from znn_dask.inference import predict
 
 class Slow(reference.Wrapped):
     def before(self):

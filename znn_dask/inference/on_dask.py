@@ -17,6 +17,7 @@ from typing import Any
 
 import dask
 from distributed import Client, Future, as_completed, get_worker, secede
+from threadpoolctl import threadpool_limits
 
 from znn_dask.inference.blocks import PredictionError
 from znn_dask.inference.drivers import OVERLAP, RETRIES, Need, failure
@@ -27,7 +28,7 @@ REFRESH = 2.0
 # What a worker's memory may hold besides blocks: interpreter, kernel spectra, other sessions.
 USABLE = 0.7
 
-_pools: dict[tuple[str, str], ThreadPoolExecutor] = {}
+_pools: dict[tuple[str, str], "Lanes"] = {}
 _pools_lock = threading.Lock()
 
 
@@ -43,6 +44,15 @@ class Room:
         return self.lanes + OVERLAP
 
 
+class Lanes:
+    """The threads that compute one attempt's blocks on one worker, with one BLAS thread each."""
+
+    def __init__(self, count: int) -> None:
+        self.pool = ThreadPoolExecutor(count, "predict-compute")
+        # Worker processes begin with this limit, workers within another process do not.
+        self.limits = threadpool_limits(1)
+
+
 def block_task(job: Job, index: int, lanes: int, attempt: str) -> BlockReport:
     """One Dask task: `run_block` in the lanes of this attempt on this worker."""
     worker = get_worker().address
@@ -55,15 +65,15 @@ def _lane(attempt: str, worker: str, lanes: int) -> ThreadPoolExecutor:
     key = (attempt, worker)
     with _pools_lock:
         if key not in _pools:
-            _pools[key] = ThreadPoolExecutor(lanes, "predict-compute")
-        return _pools[key]
+            _pools[key] = Lanes(lanes)
+        return _pools[key].pool
 
 
 def forget(attempt: str) -> None:
     """Let go of the threads of an attempt; they end after the blocks that are still in them."""
     with _pools_lock:
         for key in [key for key in _pools if key[0] == attempt]:
-            del _pools[key]
+            _pools.pop(key).limits.restore_original_limits()
 
 
 def run_on_dask(

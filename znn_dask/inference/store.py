@@ -29,6 +29,9 @@ RECORD = ".znn"
 BLOCKS = f"{RECORD}/blocks"
 PREPROCESSING = f"{RECORD}/preprocessing"
 
+# What a user calls the parts of a plan.
+TITLES = {"unit": "chunks", "origin": "region origin"}
+
 
 def read_record(out: str) -> dict[str, Any] | None:
     """The record that `begin` stored at `out`; None where nothing is.
@@ -68,7 +71,7 @@ def _compared(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[tupl
     plain = [key for key in wanted if key not in ("plan", "arithmetic")]
     pairs = [(key, stored.get(key), wanted[key]) for key in plain]
     old, new = stored["plan"], wanted["plan"]
-    return pairs + [(key.replace("_", " "), old.get(key), new[key]) for key in new]
+    return pairs + [(TITLES.get(key, key.replace("_", " ")), old.get(key), new[key]) for key in new]
 
 
 def _show(value: Any) -> str:
@@ -124,12 +127,6 @@ def remove(out: str) -> None:
         if path in root:
             del root[path]
     zarr.open_group(out, mode="w", zarr_format=3)
-
-
-def written_unit(array: zarr.Array) -> Triple:
-    """Spatial shape (z,y,x) that one task must write as a whole: the shard, or else the chunk."""
-    z, y, x = (array.shards or array.chunks)[-3:]
-    return z, y, x
 
 
 class Markers:

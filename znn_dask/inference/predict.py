@@ -216,10 +216,12 @@ def _plan(
     origin, shape = output_extent(image_shape, fov, border, box)
     asked_block = settings.resolve_shape("block", block, shape)
     asked_chunks = settings.resolve_shape("chunks", chunks, shape)
-    if asked_block is not None:
+    # What is half written goes on with the shapes it has, whatever chose them.
+    kept = stored is not None and stored.output_shape == shape and asked_chunks is None
+    if kept and stored is not None and asked_block in (None, stored.block):
+        unit, cut = stored.unit, stored.block
+    elif asked_block is not None:
         unit, cut = asked_chunks or chunks_of(asked_block, shape), asked_block
-    elif stored is not None and stored.output_shape == shape and asked_chunks is None:
-        unit, cut = stored.unit, stored.block  # whatever chose it, it is what is half written
     else:
         unit, cut = _choose(shape, cost, memory, asked_chunks, margin)
     return BlockPlan(image_shape, dict(fields), border, origin, shape, unit, cut, margin)
