@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from znn_dask.data import PatchSampler, Volume, open_array, open_volume
     from znn_dask.data.importing import import_image
     from znn_dask.data.synthetic import synthetic_volume
-    from znn_dask.inference import predict
+    from znn_dask.inference.predict import predict
     from znn_dask.network import (
         EdgeGroup,
         Network,
@@ -57,7 +57,7 @@ _HOMES = {
     "open_volume": "znn_dask.data",
     "parse_znn": "znn_dask.network",
     "plan": "znn_dask.taskgraph.plan",
-    "predict": "znn_dask.inference",
+    "predict": "znn_dask.inference.predict",
     "read_znn": "znn_dask.network",
     "segment": "znn_dask.segmentation",
     "synthetic_volume": "znn_dask.data.synthetic",

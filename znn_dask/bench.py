@@ -238,9 +238,7 @@ class _Trained:
         granules = max(_GRANULES if steps > 1 else 2, -(-count // steps))
         # The first granule starts the line and the last waits for a snapshot: neither counts.
         last = self._step + (granules + 2) * steps
-        stamps = []
-        for outcome in loop.run(self._step, last):
-            stamps.append((outcome.step, time.perf_counter()))
+        stamps = [(o.step, time.perf_counter()) for o in loop.run(self._step, last)]
         self._step = last
         (first_step, begin), (last_step, end) = stamps[0], stamps[-2]
         return (end - begin) / (last_step - first_step)

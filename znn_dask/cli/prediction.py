@@ -57,7 +57,7 @@ def predict(
     overwrite
         Begin again where another prediction is at OUT.
     """
-    from znn_dask.inference import predict as run
+    from znn_dask.inference.predict import predict as run
     from znn_dask.segmentation.maps import parse_region
 
     client = None if scheduler is None else connect(scheduler)

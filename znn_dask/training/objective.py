@@ -25,8 +25,8 @@ def objective(
 
     Three output channels mean "affinity" with loss "binomial", two mean "boundary" with "softmax".
     Softmax takes linear outputs and binomial takes forward_logistics; the network returned has
-    those. Square losses take the outputs as they are. `output_function` overrides that: "keep" leaves
-    what the network says, anything else is the name of the function.
+    those. Square losses take the outputs as they are. `output_function` overrides that: "keep"
+    leaves what the network says, anything else is the name of the function.
 
     Raises
     ------
