@@ -115,6 +115,7 @@ def spectrum_bytes(layers: Layers, edge: str) -> int:
     if not isinstance(convolution, Tiled):
         return 0
     points = math.prod(convolution.frequencies) * math.prod(convolution.channels)
+    points *= 1 + convolution.real_products  # kept as real matrices of twice the size
     return points * 2 * convolution.dtype.itemsize
 
 
@@ -154,4 +155,4 @@ def calibrate() -> float:
         convolution.input_gradient(G, W, block)
         convolution.kernel_gradient(X, G, slice(0, 24))
         times.append(time.perf_counter() - start)
-    return sorted(times)[1] / costs.cost(convolution).update
+    return sorted(times)[1] / costs.cost(convolution).update()
