@@ -128,12 +128,8 @@ def test_what_is_tested_is_what_is_installed() -> None:
 
 
 def tracked() -> list[Path]:
-    listing = subprocess.run(
-        ["git", "-C", str(CHECKOUT), "ls-files", "-z", "--cached", "--others"]
-        + ["--exclude-standard"],
-        capture_output=True,
-        check=False,
-    )
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=False)
     if listing.returncode:
         pytest.skip("this is not a git checkout")
     found = (CHECKOUT / name for name in listing.stdout.decode().split("\0") if name)
@@ -189,6 +185,19 @@ def test_documented_commands_exist() -> None:
             raise AssertionError(f"{document}: znn-dask {' '.join(words)}: {error}") from error
         seen += 1
     assert seen > 10
+
+
+def test_every_command_and_option_is_documented() -> None:
+    cli = importlib.import_module("znn_dask.cli.app")
+    text = (CHECKOUT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
+    names = [name for name in cli.app if not name.startswith("-")]
+    assert sorted(sections) == sorted(names)
+    for name in names:
+        arguments = cli.app[name].assemble_argument_collection()
+        options = {option for argument in arguments for option in argument.names}
+        listed = set(re.findall(r"`(--[a-z-]+)` \|", sections[name]))
+        assert listed == {option for option in options if option.startswith("--")}, name
 
 
 def test_documented_configurations_are_valid() -> None:
