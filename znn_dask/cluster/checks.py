@@ -5,14 +5,12 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import dask
-from distributed import Client
+from distributed import Client, Scheduler
 
 from znn_dask.cluster.fingerprint import difference, library_fingerprint
 from znn_dask.cluster.local import SETTINGS
 
 _PACKAGES = ("znn-dask", "dask", "distributed", "zarr")
-_SCHEDULER_SETTINGS = tuple(key for key in SETTINGS if "worker.memory" not in key)
 
 
 class ClusterWarning(UserWarning):
@@ -49,9 +47,9 @@ def check_cluster(client: Client, *, batch: int = 1) -> list[str]:
             lines.append(f"worker {address} differs: {different}")
     settings = _run(client.run_on_scheduler, scheduler_settings)
     lines += [
-        f"scheduler setting {key} is {settings[key]!r}, {SETTINGS[key]!r} is better"
-        for key in _SCHEDULER_SETTINGS
-        if settings[key] != SETTINGS[key]
+        f"scheduler setting {key} is {value!r}, {SETTINGS[key]!r} is better"
+        for key, value in settings.items()
+        if value != SETTINGS[key]
     ]
     return lines
 
@@ -67,9 +65,13 @@ def facts() -> dict[str, str]:
     return {**{name: _version(name) for name in _PACKAGES}, **library_fingerprint()}
 
 
-def scheduler_settings() -> dict[str, Any]:
-    """The Dask settings of this process that matter on a scheduler."""
-    return {key: dask.config.get(key, None) for key in _SCHEDULER_SETTINGS}
+def scheduler_settings(dask_scheduler: Scheduler) -> dict[str, Any]:
+    """Settings that a scheduler runs with: read when it began, whatever the process has now."""
+    return {
+        "distributed.scheduler.worker-saturation": dask_scheduler.WORKER_SATURATION,
+        "distributed.scheduler.work-stealing": "stealing" in dask_scheduler.extensions,
+        "distributed.admin.low-level-log-length": dask_scheduler.transition_log.maxlen,
+    }
 
 
 def _version(package: str) -> str:
@@ -79,7 +81,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _run(run: Callable[..., Any], function: Callable[[], Any]) -> Any:
+def _run(run: Callable[..., Any], function: Callable[..., Any]) -> Any:
     try:
         return run(function)
     except ModuleNotFoundError as error:
