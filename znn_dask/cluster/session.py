@@ -16,6 +16,7 @@ from distributed.scheduler import NoValidWorkerError
 from znn_dask.cluster.plugin import install
 from znn_dask.cluster.work import FUNCTIONS, ParkedStateLostError, TrainingSpec
 from znn_dask.taskgraph import dask_graph
+from znn_dask.taskgraph.engine import EngineClosedError
 from znn_dask.taskgraph.granules import Granule, Key, Names, inherit, training_segment
 from znn_dask.taskgraph.losses import LossRecord
 from znn_dask.taskgraph.state import Parameters, UpdateRule
@@ -30,6 +31,7 @@ class WorkerLostError(RuntimeError):
 LOST = (
     WorkerLostError,
     ParkedStateLostError,
+    EngineClosedError,
     KilledWorker,
     FutureCancelledError,
     CommClosedError,
