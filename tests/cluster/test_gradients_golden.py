@@ -79,6 +79,12 @@ def client(request: pytest.FixtureRequest) -> Iterator[Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def one_worker() -> Iterator[Client]:
+    with local_cluster(1, dashboard=False) as client:
+        yield client
+
+
 def assert_close(found: Arrays, expected: Arrays, relative: float) -> None:
     """Errors are relative to the largest value of each array."""
     assert found.keys() == expected.keys()
@@ -175,10 +181,10 @@ OUTPUT = (3, 6, 5)
 @cache
 def updates_in_this_process(batch: int, algorithm: str) -> tuple[Arrays, Arrays]:
     with local_cluster(1, dashboard=False) as client:
-        return four_updates(client, batch, algorithm, whole_steps=False)
+        return three_updates(client, batch, algorithm, whole_steps=False)
 
 
-def four_updates(
+def three_updates(
     client: Client, batch: int, algorithm: str, *, whole_steps: bool
 ) -> tuple[Arrays, Arrays]:
     spec = TrainingSpec(
@@ -189,16 +195,15 @@ def four_updates(
         seed=3,
         batch=batch,
     )
-    rules = [UpdateRule(0.01 / (1 + i), 0.9, 0.001, 1 / (batch * 90)) for i in range(4)]
+    rules = [UpdateRule(0.01 / (1 + i), 0.9, 0.001, 1 / (batch * 90)) for i in range(3)]
     return train(client, spec, random_parameters(SMALL), rules, whole_steps=whole_steps)
 
 
-@pytest.mark.parametrize("algorithm", ["auto", "tiled"])
-@pytest.mark.parametrize("batch", [1, 4, 5])
+@pytest.mark.parametrize(("batch", "algorithm"), [(1, "auto"), (4, "auto"), (5, "tiled")])
 def test_every_cluster_trains_to_the_same_bits(client: Client, batch: int, algorithm: str) -> None:
     expected = updates_in_this_process(batch, algorithm)
-    for whole_steps in (False, True):
-        found = four_updates(client, batch, algorithm, whole_steps=whole_steps)
+    for whole_steps in (False, True)[: 2 if batch == 1 else 1]:
+        found = three_updates(client, batch, algorithm, whole_steps=whole_steps)
         assert_same_bits(found[0], expected[0])
         assert_same_bits(found[1], expected[1])
 
@@ -332,7 +337,7 @@ def stored_patch(path: Path) -> tuple[Arrays, Arrays, Arrays]:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_five_updates_go_where_the_original_went(
-    shared: Path, algorithm: str, client: Client
+    shared: Path, algorithm: str, one_worker: Client
 ) -> None:
     pytest.importorskip("h5py")
     from znn_dask.interop.znn_h5 import read_znn_h5
@@ -344,7 +349,7 @@ def test_five_updates_go_where_the_original_went(
     size = patches[0][1]["output"].shape[:3]
     arithmetic = choose_arithmetic(net, size, "float32", algorithm)
     spec = TrainingSpec(net, arithmetic, "binomial", StoredPatches(patches))
-    session = Session(client, spec, whole_steps=False)
+    session = Session(one_worker, spec, whole_steps=False)
     session.start(initial.parameters, initial.momenta, 0)
     for k in range(1, 6):
         expected = read_znn_h5(folder / f"net_{k}.h5")
