@@ -95,7 +95,8 @@ def gradients(
     session = Session(client, spec, whole_steps=False)
     try:
         session.start(parameters, None, 0)
-        return session.passes().result()
+        outputs, found = session.result(session.passes())
+        return outputs, found
     finally:
         session.close()
 

@@ -18,6 +18,8 @@ SETTINGS = {
 }
 """Dask settings that this package wants of a cluster."""
 
+_LOOPBACK = "127.0.0.1:0"
+
 
 def local_cluster(
     threads: int | None = None,
@@ -51,8 +53,10 @@ def local_cluster(
             threads_per_worker=threads,
             processes=processes,
             host="127.0.0.1" if processes else None,
-            dashboard_address="127.0.0.1:8787" if dashboard else None,
-            worker_dashboard_address=None,
+            # Without an address both would serve their status pages on all interfaces.
+            dashboard_address="127.0.0.1:8787" if dashboard else _LOOPBACK,
+            scheduler_kwargs={"dashboard": dashboard},
+            worker_dashboard_address=None if processes else _LOOPBACK,
             silence_logs=logging.ERROR,
         )
 
