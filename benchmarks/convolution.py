@@ -2,8 +2,8 @@
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/convolution.py [--layers 0,3] [--tile 12,12,12]
 
-Each figure is the least CPU time of the rounds; the last two columns are the sum and what the cost table
-predicts for it.
+Each figure is the least CPU time of the rounds; the last two columns are the sum and what the cost
+table predicts for it.
 """
 
 import argparse
@@ -109,7 +109,7 @@ def main() -> None:
             name = algorithm + ("*" if algorithm == chosen else "")
             if conv.transforms:
                 name += " {}".format(",".join(str(t) for t in conv.tile))  # type: ignore[attr-defined]
-            figures = (*times, sum(times), cost(conv).update * 1e3)
+            figures = (*times, sum(times), cost(conv).update() * 1e3)
             print(f"{layer:>36} {name:>22}", *(f"{t:8.1f}" for t in figures), flush=True)
 
 

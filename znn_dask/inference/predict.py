@@ -257,14 +257,11 @@ def _arithmetic(
 def _preprocessing(
     out: str, trained: Mapping[str, Any], images: Mapping[str, Any]
 ) -> dict[str, Preprocessing]:
-    """The checkpoint's rule for each image, with the statistics that belong to it."""
+    """The checkpoint's rule with each image's own statistics, as in training."""
     kept = store.load_preprocessing(out)
     if kept is not None:
         return {name: Preprocessing.from_dict(kept[name]) for name in images}
     rule = Preprocessing.from_dict(trained) if trained else Preprocessing("none")
-    # Statistics per slice belong to the slices of one image; those of a whole image are the scale
-    # that the network was trained on, and go along with it.
-    own = rule.rule == "standard2D" or not rule.fitted
-    fitted = {name: rule.fit(array) if own else rule for name, array in images.items()}
+    fitted = {name: rule.fit(array) for name, array in images.items()}
     store.save_preprocessing(out, {name: rule.to_dict() for name, rule in fitted.items()})
     return fitted

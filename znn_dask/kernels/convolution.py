@@ -20,7 +20,8 @@ from numpy.typing import DTypeLike
 
 from znn_dask.kernels.direct import Direct
 from znn_dask.kernels.geometry import Box, Triple
-from znn_dask.kernels.tiled import Tiled, whole_map_tile
+from znn_dask.kernels.tiled import Tiled
+from znn_dask.kernels.tiles import whole_map_tile
 
 Algorithm = Literal["direct", "fft", "tiled"]
 

@@ -22,7 +22,8 @@ from znn_dask.kernels.geometry import (
 )
 from znn_dask.kernels.memory import empty, zeros
 
-_CHUNK_BYTES = 1 << 19
+CHUNK_BYTES = 1 << 19
+"""Gathered rows of one chunk: they should stay in the second-level cache."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Direct:
 
     def _chunks(self, size: Triple, channels: int) -> tuple[Box, ...]:
         row = self._taps * channels * self.dtype.itemsize
-        return split(size, max(64, _CHUNK_BYTES // row))
+        return split(size, max(64, CHUNK_BYTES // row))
 
     def _gather(self, x: np.ndarray, chunk: Box) -> np.ndarray:
         """(voxels of chunk, taps * channels): the inputs that each output voxel reads."""

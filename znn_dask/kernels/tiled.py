@@ -18,7 +18,7 @@ are small beside the maps.
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,12 +26,16 @@ import numpy as np
 
 from znn_dask.kernels.fft import irfft, rfft
 from znn_dask.kernels.geometry import AxisTiles, Box, Triple, box_shape, dilated_input, whole
+from znn_dask.kernels.kernel_transform import KernelTransform
 from znn_dask.kernels.memory import ALIGNMENT, aligned, empty, zeros
 from znn_dask.kernels.tiles import TileGrid
 
 _PART_BYTES = (
     1 << 23
 )  # tiles transformed together: long runs of channels, in scratch that is reused
+
+
+_CHUNK_BYTES = 1 << 20  # spectra between two products
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,11 @@ class Tiled:
 
     @cached_property
     def real_products(self) -> bool:
-        """Whether W is kept as the real matrix of twice the size."""
-        return 2 * max(self.channels) <= self.tiles
+        """Whether W is kept as the real matrix of twice the size: few kernels beside the tiles, or
+        so few that they stay in cache."""
+        doubled = 2 * math.prod(self.frequencies) * math.prod(self.channels)
+        few = doubled * self._complex.itemsize <= _CHUNK_BYTES
+        return few or 2 * max(self.channels) <= self.tiles
 
     def rows(self) -> tuple[int, int]:
         axis = self.grid.row_axis
@@ -135,22 +142,13 @@ class Tiled:
             rfft(_positions_first(buffer), spectra[:, :, :, *part], self._transformed)
 
     def kernel_spectrum(self, w: np.ndarray, channels: slice, out: np.ndarray) -> None:
-        (kz, ky, kx), (fz, fy, fx) = self.kernel, self.frequencies
         part = w[:, :, :, channels]
         kernels = empty((*self.kernel, part.shape[3], self._rows_of_kernel, w.shape[4]), out.dtype)
         kernels[..., 0, :] = part
         if self.real_products:
             np.multiply(part, out.dtype.type(1j), out=kernels[..., 1, :])
-        z, y, x = self._matrices
-        count = kernels[0, 0, 0].size
-        along_x = _matmul(x, kernels.reshape(kz * ky, kx, count))
-        along_y = _matmul(y, along_x.reshape(kz, ky, fx * count))
-        target = out.reshape(fz, fy * fx, w.shape[3], -1)[:, :, channels]
-        np.matmul(
-            z,
-            along_y.reshape(kz, fy * fx, count).transpose(1, 0, 2),
-            out=target.reshape(fz, fy * fx, count).transpose(1, 0, 2),
-        )
+        rows = slice(channels.start * self._rows_of_kernel, channels.stop * self._rows_of_kernel)
+        self._kernel_transform.forward(kernels, out[:, :, :, rows])
 
     # ---- products
 
@@ -194,49 +192,41 @@ class Tiled:
         return dx[whole(box_shape(self.input_box(block)))]
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
-        kz, ky, _ = self.kernel
-        fz, fy, fx = self.frequencies
-        z, y, x = self._inverses
         part = X[..., channels]
         shape = (part.shape[4], self.channels[1])
+        fz, fy, fx = self.frequencies
         count = math.prod(shape)
-        along_z = empty((kz, fy, fx, count), X.dtype)
-        for f in range(fy):  # what one fy gives stays in cache for the sum over fz
-            spectrum = self._kernel_gradient_spectrum(part[:, f], G[:, f])
-            np.matmul(
-                z,
-                spectrum.reshape(fz, fx, count).transpose(1, 0, 2),
-                out=along_z[:, f].transpose(1, 0, 2),
-            )
-        along_y = _matmul(y, along_z.reshape(kz, fy, fx * count))
-        along_x = _matmul(x, along_y.reshape(kz * ky, fx, count))
-        dw = empty((*self.kernel, *shape), self.dtype)
-        dw[...] = along_x.real.reshape(dw.shape)
-        return dw
+        spectra = (  # in parts that stay in cache until they are summed over fz
+            (f, self._kernel_gradient_spectrum(part[:, f], G[:, f]))
+            for f in _ranges(fy, fz * fx * count * X.itemsize)
+        )
+        return self._kernel_transform.backward(spectra, count).reshape(*self.kernel, *shape)
 
     def _input_gradient_spectrum(self, G: np.ndarray, W: np.ndarray, block: Box) -> np.ndarray:
         """G W*^T of the block's tiles (fz, fy, fx, T, in)."""
         tiles = self.grid.of_block(G, block)
         result = self._spectrum(tiles.shape[3], self.channels[0])
-        if self.real_products:
-            np.matmul(self._real(tiles), self._real(W).swapaxes(3, 4), out=self._real(result))
-            return result
-        for f in np.ndindex(result.shape[:2]):  # (G* W^T)*: the copies stay in cache
-            np.matmul(_conjugate(tiles[f]), W[f].swapaxes(1, 2), out=result[f])
-            np.conjugate(result[f], out=result[f])
+        gradients, kernels, flat = (
+            _flat(a) for a in (tiles, W[..., :: self._rows_of_kernel, :], result)
+        )
+        for f in _ranges(len(flat), kernels[0].nbytes):
+            # Transposed here rather than by BLAS, which is much slower on transposed right sides.
+            transposed = _conjugate(kernels[f].swapaxes(1, 2))
+            np.matmul(gradients[f], transposed, out=flat[f])
         return result
 
     def _kernel_gradient_spectrum(self, X: np.ndarray, G: np.ndarray) -> np.ndarray:
-        """X*^T G for one fy: (fz, fx, T, C) and (fz, fx, T, K) to contiguous (fz, fx, C, K)."""
-        result = empty((*X.shape[:2], X.shape[3], G.shape[3]), X.dtype)
+        """X*^T G of (.., T, C) and (.., T, K), contiguous (.., C, K)."""
+        C, K = X.shape[-1], G.shape[-1]
+        result = empty((*X.shape[:3], C, K), X.dtype)
         if not self.real_products:
-            np.matmul(_conjugate(X).swapaxes(2, 3), G, out=result)
+            np.matmul(_conjugate(X).swapaxes(3, 4), G, out=result)
             return result
-        products = empty((*X.shape[:2], 2 * X.shape[3], G.shape[3]), X.dtype)
-        np.matmul(self._real(X).swapaxes(2, 3), self._real(G), out=self._real(products))
+        products = empty((*X.shape[:3], 2 * C, K), X.dtype)
+        np.matmul(self._real(X).swapaxes(3, 4), self._real(G), out=self._real(products))
         # Rows are re X and im X times G, in turn: X* G is the first minus i times the second.
-        np.multiply(products[:, :, 1::2], X.dtype.type(-1j), out=result)
-        result += products[:, :, ::2]
+        np.multiply(products[..., 1::2, :], X.dtype.type(-1j), out=result)
+        result += products[..., ::2, :]
         return result
 
     # ---- shapes and matrices
@@ -260,26 +250,8 @@ class Tiled:
         return 2 if self.real_products else 1
 
     @cached_property
-    def _matrices(self) -> tuple[np.ndarray, ...]:
-        """Per axis, transform (frequencies, kernel) of a kernel's few points, over the edge."""
-        return tuple(
-            (np.exp(-2j * np.pi / t * np.outer(np.arange(f), np.arange(k))) / t).astype(
-                self._complex
-            )
-            for t, k, f in zip(self.tile, self.kernel, self.frequencies, strict=True)
-        )
-
-    @cached_property
-    def _inverses(self) -> tuple[np.ndarray, ...]:
-        """Per axis, transform back (kernel, frequencies) to a kernel's few points, over the edge.
-
-        On the halved axis each frequency that has a mirror image counts twice; the sum's real part
-        is then the transform.
-        """
-        matrices = [matrix.conj().T for matrix in self._matrices]
-        halved = self._transformed[-1]
-        matrices[halved][:, 1 : (self.tile[halved] + 1) // 2] *= 2
-        return tuple(np.ascontiguousarray(matrix) for matrix in matrices)
+    def _kernel_transform(self) -> KernelTransform:
+        return KernelTransform(self.kernel, self.tile, self._transformed[-1], self._complex)
 
     def _spectrum(self, rows: int, columns: int) -> np.ndarray:
         """Array (fz, fy, fx, rows, columns) in which the matrices of successive frequencies begin
@@ -299,34 +271,15 @@ class Tiled:
         return _PART_BYTES // one
 
 
-def whole_map_tile(output_size: Triple, kernel: Triple, dilation: Triple) -> Triple:
-    """Transform edges with which every sub-grid of the map is a single tile."""
-    z, y, x = (
-        1 if k == 1 else fast_size(-(-n // s) + k - 1)
-        for n, k, s in zip(output_size, kernel, dilation, strict=True)
-    )
-    return (z, y, x)
+def _ranges(count: int, each: int) -> Iterator[slice]:
+    """0 .. count in ranges of as many items of `each` bytes as a chunk holds, at least one."""
+    step = max(1, _CHUNK_BYTES // each)
+    return (slice(i, min(i + step, count)) for i in range(0, count, step))
 
 
-def fast_size(least: int) -> int:
-    """Smallest 2^a 3^b 5^c 7^d >= `least`, even where `least` is above 8."""
-    size = least
-    while not _is_fast(size) or (size > 8 and size % 2):
-        size += 1
-    return size
-
-
-def _is_fast(size: int) -> bool:
-    for factor in (2, 3, 5, 7):
-        while size % factor == 0:
-            size //= factor
-    return size == 1
-
-
-def _matmul(matrix: np.ndarray, batch: np.ndarray) -> np.ndarray:
-    """matrix (m, n) times each of batch (b, n, columns)."""
-    out = empty((len(batch), len(matrix), batch.shape[2]), batch.dtype)
-    return np.matmul(matrix, batch, out=out)
+def _flat(spectrum: np.ndarray) -> np.ndarray:
+    """View (frequency, rows, columns) of (fz, fy, fx, rows, columns)."""
+    return spectrum.reshape(-1, *spectrum.shape[3:])
 
 
 def _conjugate(array: np.ndarray) -> np.ndarray:

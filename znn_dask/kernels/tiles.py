@@ -168,6 +168,30 @@ class TileGrid:
             yield dx[z, y, x], buffer[index]
 
 
+def whole_map_tile(output_size: Triple, kernel: Triple, dilation: Triple) -> Triple:
+    """Transform edges with which every sub-grid of the map is a single tile."""
+    z, y, x = (
+        1 if k == 1 else fast_size(-(-n // s) + k - 1)
+        for n, k, s in zip(output_size, kernel, dilation, strict=True)
+    )
+    return (z, y, x)
+
+
+def fast_size(least: int) -> int:
+    """Smallest 2^a 3^b 5^c 7^d >= `least`, even where `least` is above 8."""
+    size = least
+    while not _is_fast(size) or (size > 8 and size % 2):
+        size += 1
+    return size
+
+
+def _is_fast(size: int) -> bool:
+    for factor in (2, 3, 5, 7):
+        while size % factor == 0:
+            size //= factor
+    return size == 1
+
+
 def _moved(s: slice, by: int) -> slice:
     return slice(s.start + by, s.stop + by)
 

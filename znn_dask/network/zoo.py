@@ -106,19 +106,20 @@ def small3d(channels: int = 3, function: str = "forward_logistics") -> Network:
 
 
 def em3d(channels: int = 3, function: str = "forward_logistics") -> Network:
-    """A 3D network for electron microscopy with near-isotropic voxels; field of view 26,26,26.
+    """A 3D network for electron microscopy with near-isotropic voxels; field of view 22,22,22.
 
-    Four convolutions of 5x5x5 with 24 maps; a max-filter of stride 2 after the second doubles the
-    reach of those after it.
+    Three convolutions of 5x5x5 and one of 3x3x3 with 16 to 32 maps, and a classifier of single
+    voxels; a max-filter of stride 2 after the second doubles the reach of those after it.
     """
     return (
         Network()
         .input()
-        .conv("conv1", 24, 5)
+        .conv("conv1", 16, 5)
         .conv("conv2", 24, 5)
         .max_filter("pool1", 2, stride=2)
-        .conv("conv3", 24, 5)
-        .conv("conv4", channels, 5, function, node="output")
+        .conv("conv3", 32, 5)
+        .conv("conv4", 32, 3)
+        .conv("conv5", channels, 1, function, node="output")
     )
 
 

@@ -22,7 +22,7 @@ from znn_dask.taskgraph.arithmetic import (
     ConvolutionArithmetic,
     PlanError,
 )
-from znn_dask.taskgraph.cost import TaskCost, calibrate, spectrum_bytes
+from znn_dask.taskgraph.cost import TaskCost, calibrate, map_spectra_bytes, spectrum_bytes
 from znn_dask.taskgraph.granules import steps_per_granule
 from znn_dask.taskgraph.layers import Layers, bind_convolution, compile_layers
 from znn_dask.taskgraph.schedule import Schedule, simulate
@@ -158,7 +158,10 @@ class Plan:
             if edge.output in self.layers.trained
             else 0.0,
             update_s=update,
-            spectra_bytes=_spectra_bytes(self.layers, edge.name) if choice else 0,
+            spectra_bytes=spectrum_bytes(self.layers, edge.name)
+            + map_spectra_bytes(self.layers, edge.name)
+            if choice
+            else 0,
         )
 
     def explain(self) -> str:
@@ -298,16 +301,6 @@ def _cut(
 
 def _block_count(seconds: float, most: int) -> int:
     return max(1, min(most, _MOST_BLOCKS, int(seconds / _BLOCK_SECONDS)))
-
-
-def _spectra_bytes(layers: Layers, edge: str) -> int:
-    """Spectra of input, gradient and kernel that one step keeps for a conv edge group."""
-    convolution = layers.convolutions[edge]
-    if not convolution.transforms:
-        return 0
-    kernel = spectrum_bytes(layers, edge)
-    into, out = convolution.channels
-    return kernel + kernel * convolution.tiles * (into + out) // (into * out)
 
 
 def _fitting_size(made: Plan, limit: int) -> Triple | None:
