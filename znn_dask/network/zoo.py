@@ -5,6 +5,7 @@ Each takes the number of output channels and the output function: `linear` for a
 """
 
 from znn_dask.network.graph import Network
+from znn_dask.network.groups import NetworkError
 
 
 def n4(channels: int = 2, function: str = "linear") -> Network:
@@ -120,3 +121,17 @@ def em3d(channels: int = 3, function: str = "forward_logistics") -> Network:
         .conv("conv4", 32, 3)
         .conv("conv5", channels, 1, function, node="output")
     )
+
+
+NETWORKS = {f.__name__: f for f in (n4, vd2d, vd2d3d, srini2d, small3d, em3d)}
+"""Name -> the function that builds it."""
+
+
+def by_name(name: str, channels: int | None = None) -> Network:
+    """The network of that name, with so many output channels (its usual number when not given).
+
+    Raises NetworkError for an unknown name.
+    """
+    if name not in NETWORKS:
+        raise NetworkError(f"no network {name!r} in the zoo; it has {', '.join(NETWORKS)}")
+    return NETWORKS[name]() if channels is None else NETWORKS[name](channels)

@@ -25,7 +25,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, as path, bytes or figure, with its caption."""
+    """A PNG, as path, bytes or figure, or the text of an SVG, with its caption."""
 
     image: str | Path | bytes | Figure
     caption: str = ""
@@ -62,11 +62,16 @@ def _png(image: str | Path | bytes | Figure) -> bytes:
 
 
 def _picture(picture: Picture, fallback: str) -> str:
-    encoded = base64.b64encode(_png(picture.image)).decode("ascii")
+    image = picture.image
+    vector = isinstance(image, str) and image.lstrip().startswith("<svg")
+    kind = "svg+xml" if vector else "png"
+    content = image.encode() if vector and isinstance(image, str) else _png(image)
+    encoded = base64.b64encode(content).decode("ascii")
     caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
     alt = escape(picture.caption or fallback, quote=True)
     return (
-        f'<figure><div class="paper"><img alt="{alt}" src="data:image/png;base64,{encoded}"></div>'
+        f'<figure><div class="paper"><img alt="{alt}" '
+        f'src="data:image/{kind};base64,{encoded}"></div>'
         f"{caption}</figure>"
     )
 
