@@ -53,7 +53,7 @@ def train(
         raise ValueError("no configuration given; `znn-dask train --example` prints one")
     settings = load_config(config, set_)
 
-    from znn_dask.cluster.local import local_cluster
+    from znn_dask.cluster.local import dashboard_link, local_cluster
     from znn_dask.training.from_config import finished, save_curve, trainer_from_config
 
     folder, updates = settings.training.folder, settings.training.updates
@@ -63,7 +63,7 @@ def train(
         if finished(trainer, settings):
             say(f"nothing to do: {trainer.step} of {updates} updates are made already")
             return 0
-        say(f"dashboard: {client.dashboard_link}")
+        say(f"dashboard: {dashboard_link(client)}")
         trainer.fit(updates)
         say(f"learning curve: {save_curve(trainer, folder)}")
     finally:

@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from urllib.parse import urlsplit, urlunsplit
 
 import dask
 from distributed import Client
@@ -17,6 +18,8 @@ SETTINGS = {
     "distributed.worker.memory.spill": False,
 }
 """Dask settings that this package wants of a cluster."""
+
+_LOOPBACK = "127.0.0.1:0"
 
 
 def local_cluster(
@@ -51,10 +54,24 @@ def local_cluster(
             threads_per_worker=threads,
             processes=processes,
             host="127.0.0.1" if processes else None,
-            dashboard_address="127.0.0.1:8787" if dashboard else None,
-            worker_dashboard_address=None,
+            # Without an address both would serve their status pages on all interfaces.
+            dashboard_address="127.0.0.1:8787" if dashboard else _LOOPBACK,
+            scheduler_kwargs={"dashboard": dashboard},
+            worker_dashboard_address=None if processes else _LOOPBACK,
             silence_logs=logging.ERROR,
         )
+
+
+def dashboard_link(client: Client) -> str:
+    """Where a browser finds the dashboard of a client's cluster; "" when it has none.
+
+    Of a `local_cluster` that is the loopback address: Dask would name an outer one there.
+    """
+    link: str = client.dashboard_link or ""
+    if link and client.scheduler is not None and client.scheduler.address.startswith("inproc"):
+        parts = urlsplit(link)
+        return urlunsplit(parts._replace(netloc=f"127.0.0.1:{parts.port}"))
+    return link
 
 
 def cores() -> int:

@@ -4,13 +4,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from znn_dask.cluster.local import local_cluster
+from znn_dask.cluster.local import dashboard_link, local_cluster
 from znn_dask.data import open_volume
 from znn_dask.demo import setup
 from znn_dask.demo.page import write_page
@@ -27,7 +26,7 @@ _UPDATES_PER_SECOND = 20.0  # on two cores, of the network for isotropic voxels
 _OTHER_SECONDS = 40.0  # what all but training takes there
 _FEWEST_UPDATES = 20
 _DUST = 60  # voxels; smaller pieces of a cell at the border of a box are not judged
-_RAW_SIGMAS, _RAW_DEPTHS = (1.0, 1.5, 2.5), (0.1, 0.15, 0.3)
+_RAW_DEPTHS = (0.06, 0.1, 0.15, 0.2)
 
 
 def run_demo(
@@ -67,7 +66,7 @@ def run_demo(
     client = local_cluster(threads)
     try:
         trainer = trainer_from_config(config, client)
-        stages.say(f"dashboard: {client.dashboard_link}")
+        stages.say(f"dashboard: {dashboard_link(client)}")
         with stages.stage(f"training {updates:,} updates"):
             trainer.fit(updates)
             timeline = tuple(process_engine().timeline)
@@ -151,29 +150,21 @@ class Stages:
         self.say(f"  {self.seconds[name]:.1f} s")
 
 
-@dataclass(frozen=True)
-class _Raw:
-    sigma: float
-    depth: float
-
-
 def _baseline(
     volume: str, parts: setup.Split, voxel_size: tuple[float, float, float]
 ) -> tuple[np.ndarray, Scores]:
-    """The best watershed of the raw image: its settings are chosen where the network's are."""
-    opened = open_volume(volume)
+    """The best watershed of the raw image: its depth is chosen where the network's settings are."""
+    opened, labels = open_volume(volume), f"{volume}/labels"
 
-    def flood(region: Region, how: _Raw) -> np.ndarray:
+    def flood(region: Region, depth: float) -> np.ndarray:
         image = np.asarray(opened["image"][region])
-        return raw_watershed(image, sigma=how.sigma, depth=how.depth, voxel_size=voxel_size)
+        return raw_watershed(image, depth=depth, voxel_size=voxel_size)
 
-    labels = f"{volume}/labels"
-    candidates = [_Raw(sigma, depth) for sigma in _RAW_SIGMAS for depth in _RAW_DEPTHS]
-    best = min(
-        candidates,
-        key=lambda how: _score(flood(parts.tuning, how), labels, parts.tuning).adapted_rand_error,
-    )
-    raw = flood(parts.test, best)
+    def error(depth: float) -> float:
+        tried = flood(parts.tuning, depth)
+        return _score(tried, labels, parts.tuning).adapted_rand_error
+
+    raw = flood(parts.test, min(_RAW_DEPTHS, key=error))
     return raw, _score(raw, labels, parts.test)
 
 

@@ -10,7 +10,7 @@ from znn_dask.data.synthetic import synthetic_volume
 from znn_dask.network import Network, write_znn
 from znn_dask.segmentation.maps import Region
 
-SHAPE = (64, 160, 320)
+SHAPE = (56, 128, 448)
 SYNTHETIC_SEED = 7
 OUTPUT_SIZE = (20, 20, 20)
 
@@ -159,7 +159,7 @@ checkpoint_every = {max(1, updates // 5)}
 folder = "checkpoints"
 
 [optimizer]
-eta = 0.02
+eta = 0.004
 momentum = 0.9
 anneal_factor = 0.5
 anneal_every = {max(1, updates // 4)}
