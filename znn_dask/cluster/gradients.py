@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from distributed import Client
+from threadpoolctl import threadpool_limits
 
 from znn_dask.cluster import work
 from znn_dask.cluster.session import Session
@@ -12,8 +13,8 @@ from znn_dask.cluster.work import TrainingSpec
 from znn_dask.kernels.geometry import Triple
 from znn_dask.kernels.layout import map_from_znn
 from znn_dask.network import Network
+from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.engine import Engine
-from znn_dask.taskgraph.plan import choose_arithmetic
 from znn_dask.taskgraph.state import Parameters, check_parameters
 
 Maps = Mapping[str, np.ndarray]
@@ -89,13 +90,15 @@ def gradients(
     if client is None:
         engine = Engine(threads=1)
         try:
-            return work.passes(work.Context(spec, engine), parameters)
+            with threadpool_limits(1):
+                return work.passes(work.Context(spec, engine), parameters)
         finally:
             engine.close()
     session = Session(client, spec, whole_steps=False)
     try:
         session.start(parameters, None, 0)
-        return session.passes().result()
+        outputs, found = session.result(session.passes())
+        return outputs, found
     finally:
         session.close()
 

@@ -19,6 +19,7 @@ SETTINGS = {
 }
 """Dask settings that this package wants of a cluster."""
 
+_LOOPBACK = "127.0.0.1:0"
 _DASHBOARD_PORT = 8787
 
 
@@ -53,8 +54,10 @@ def local_cluster(
             threads_per_worker=threads,
             processes=processes,
             host="127.0.0.1" if processes else None,
-            dashboard_address=_free_address() if dashboard else None,
-            worker_dashboard_address=None,
+            # Without an address both would serve their status pages on all interfaces.
+            dashboard_address=_free_address() if dashboard else _LOOPBACK,
+            scheduler_kwargs={"dashboard": dashboard},
+            worker_dashboard_address=None if processes else _LOOPBACK,
             silence_logs=logging.CRITICAL,  # errors reach whoever waits for the result
         )
 
@@ -78,7 +81,7 @@ def _free_address() -> str:
         try:
             probe.bind(("127.0.0.1", _DASHBOARD_PORT))
         except OSError:
-            return "127.0.0.1:0"
+            return _LOOPBACK
     return f"127.0.0.1:{_DASHBOARD_PORT}"
 
 

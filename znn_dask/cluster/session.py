@@ -14,13 +14,29 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import NoValidWorkerError
 
 from znn_dask.cluster.plugin import install
-from znn_dask.cluster.work import FUNCTIONS, TrainingSpec
+from znn_dask.cluster.work import FUNCTIONS, ParkedStateLostError, TrainingSpec
 from znn_dask.taskgraph import dask_graph
+from znn_dask.taskgraph.engine import EngineClosedError
 from znn_dask.taskgraph.granules import Granule, Key, Names, inherit, training_segment
 from znn_dask.taskgraph.losses import LossRecord
 from znn_dask.taskgraph.state import Parameters, UpdateRule
 
-LOST = (KilledWorker, FutureCancelledError, CommClosedError, NoValidWorkerError)
+_LOOK_SECONDS = 2.0
+
+
+class WorkerLostError(RuntimeError):
+    """A worker that granules are pinned to has left the cluster."""
+
+
+LOST = (
+    WorkerLostError,
+    ParkedStateLostError,
+    EngineClosedError,
+    KilledWorker,
+    FutureCancelledError,
+    CommClosedError,
+    NoValidWorkerError,
+)
 """Errors that mean that a worker or its results are gone, not that the work was wrong."""
 
 
@@ -114,7 +130,8 @@ class Session:
     def cut(self, step: int) -> None:
         """Make Dask forget how the present states came about; waits until they are there."""
         slots = range(len(self._workers))
-        self.client.gather([self._on_state("park", step, slot=slot) for slot in slots])
+        for parked in [self._on_state("park", step, slot=slot) for slot in slots]:
+            self.result(parked)
         self._calls += 1
         granules = [
             Granule(
@@ -128,6 +145,24 @@ class Session:
             for slot in range(len(self._workers))
         ]
         self._states = self._send(granules, [granule.key for granule in granules])
+
+    def result(self, future: Future) -> Any:
+        """What a future of this session brings.
+
+        Raises
+        ------
+        WorkerLostError
+            If a worker of the session is gone: Dask would wait for its address to come back.
+        """
+        while True:
+            try:
+                return future.result(timeout=_LOOK_SECONDS)
+            except TimeoutError:
+                if future.done():
+                    raise
+            present = self.client.scheduler_info(n_workers=-1)["workers"]
+            if gone := [address for address in self._workers if address not in present]:
+                raise WorkerLostError(f"worker {gone[0]} has left the cluster")
 
     def close(self) -> None:
         """Drop everything this epoch holds on the cluster."""

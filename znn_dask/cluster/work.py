@@ -55,6 +55,10 @@ class TrainingSpec:
     validation: PatchSource | None = None
 
 
+class ParkedStateLostError(RuntimeError):
+    """A worker began anew where a state had been parked."""
+
+
 class Context:
     """A training job on one worker."""
 
@@ -171,7 +175,7 @@ def park(context: Context, state: State) -> None:
 def unpark(context: Context) -> State:
     """The parked state, as the first of a new lineage: Dask forgets all that led to it."""
     if context.parked is None:
-        raise RuntimeError("the parked state was lost with its worker")
+        raise ParkedStateLostError("the parked state was lost with its worker")
     return context.parked
 
 

@@ -251,7 +251,9 @@ def _arithmetic(
     kept = [Arithmetic.from_dict(how) for how in stored["arithmetic"]] if stored else []
     known = {how.output_size: how for how in kept}
     sizes = dict.fromkeys(variant.shape(plan.compute_shape) for variant in used)
-    return {size: known.get(size) or choose_arithmetic(network, size) for size in sizes}
+    return {
+        size: known.get(size) or choose_arithmetic(network, size, training=False) for size in sizes
+    }
 
 
 def _preprocessing(

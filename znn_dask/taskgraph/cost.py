@@ -9,6 +9,7 @@ import math
 import time
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from znn_dask.kernels import costs, memory
 from znn_dask.kernels.convolution import make_convolution
@@ -115,6 +116,7 @@ def spectrum_bytes(layers: Layers, edge: str) -> int:
     if not isinstance(convolution, Tiled):
         return 0
     points = math.prod(convolution.frequencies) * math.prod(convolution.channels)
+    points *= 1 + convolution.real_products  # kept as real matrices of twice the size
     return points * 2 * convolution.dtype.itemsize
 
 
@@ -128,6 +130,7 @@ def map_spectra_bytes(layers: Layers, edge: str) -> int:
 
 
 @functools.cache
+@threadpool_limits.wrap(limits=1)
 def calibrate() -> float:
     """Seconds here per second of the reference core: one convolution, timed for a moment.
 

@@ -4,6 +4,7 @@ The engine is the threads around `Rule`: they take jobs and run them. All granul
 share it, so the type-2 jobs of one step fill the gaps of the next, whatever Dask task made them.
 """
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -15,6 +16,10 @@ from znn_dask.taskgraph.rule import Job, JobState, Rule
 
 class TaskError(RuntimeError):
     """A typed task raised; the message names its kind and layer, `__cause__` is the error."""
+
+
+class EngineClosedError(RuntimeError):
+    """No thread is left to run what was submitted: the worker is closing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Engine:
         self._idle = 0
         self._closed = False
         self._surplus = 0
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[int, threading.Thread] = {}
         self.grow(threads)
 
     @property
@@ -69,17 +74,23 @@ class Engine:
         """Add threads, as when a second worker starts in this process."""
         with self._work:
             for _ in range(threads):
-                i = len(self._threads)
+                i = next(i for i in itertools.count() if i not in self._threads)
                 name = f"znn-engine-{i}"
                 thread = threading.Thread(target=self._run, args=(i,), name=name, daemon=True)
-                self._threads.append(thread)
+                self._threads[i] = thread
                 thread.start()
 
     def submit(self, jobs: Iterable[Job]) -> None:
-        """Queue jobs; the needs of each stand before it or were submitted earlier."""
+        """Queue jobs; the needs of each stand before it or were submitted earlier.
+
+        Raises
+        ------
+        EngineClosedError
+            If there is no thread to run them.
+        """
         with self._work:
-            if self._closed:
-                raise RuntimeError("the engine is closed")
+            if self._closed or self.threads < 1:
+                raise EngineClosedError("the engine is closed: it has no threads")
             for job in jobs:
                 self._rule.add(job)
             self._wake(self._rule.ready)
@@ -91,6 +102,8 @@ class Engine:
         ------
         TaskError
             If one of them failed.
+        EngineClosedError
+            If there is no thread to run them.
         """
         pending = [job for job in jobs if job.state is not JobState.DONE]
         if not pending:
@@ -112,7 +125,7 @@ class Engine:
     def close(self) -> None:
         """Finish what was submitted, then stop all threads."""
         with self._work:
-            threads = list(self._threads)
+            threads = list(self._threads.values())
             self._closed = True
             self._work.notify_all()
         for thread in threads:
@@ -129,10 +142,11 @@ class Engine:
             with self._work:
                 if job is not None:
                     self._settle(job, error)
+                    error = None  # its traceback holds what the job held
                 while (job := self._rule.take()) is None:
                     if self._closed or self._surplus:
                         self._surplus -= not self._closed
-                        self._threads.remove(threading.current_thread())
+                        del self._threads[thread]
                         return
                     self._idle += 1
                     self._work.wait()

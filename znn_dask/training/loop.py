@@ -131,10 +131,11 @@ class Loop:
         return submission
 
     def _collect(self, submission: _Submission) -> Outcome:
-        records = losses(report.result() for report in submission.reports)
+        result = self._session.result
+        records = losses(result(report) for report in submission.reports)
         validation, snapshot = submission.validation, submission.snapshot
-        parameters, momenta = snapshot.result() if snapshot is not None else (None, None)
-        found = None if validation is None else validation.result()
+        parameters, momenta = result(snapshot) if snapshot is not None else (None, None)
+        found = None if validation is None else result(validation)
         return Outcome(submission.step, records, found, parameters, momenta)
 
 
