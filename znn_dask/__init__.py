@@ -1,12 +1,12 @@
 """ZNN on Dask: train and run 3D convolutional networks on microscopy volumes, fast on CPUs.
 
-    import znn_dask as znn
+import znn_dask as znn
 
-    client = znn.local_cluster()
-    volume = znn.open_volume("volume.zarr")
-    trainer = znn.Trainer(znn.zoo.small3d(), volume, output_size=(16, 16, 16))
-    trainer.fit(2_000)
-    znn.predict(trainer.checkpoint, volume.image, "map.zarr")
+client = znn.local_cluster()
+volume = znn.open_volume("volume.zarr")
+trainer = znn.Trainer(znn.zoo.small3d(), volume, output_size=(16, 16, 16))
+trainer.fit(2_000)
+znn.predict(trainer.checkpoint, volume.image, "map.zarr")
 """
 
 import importlib

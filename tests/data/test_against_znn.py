@@ -70,12 +70,13 @@ def test_stored_patches(shared, stacks, step):
     sampler = PatchSampler(
         stacks, {"input": INPUT}, {"output": OUTPUT}, "affinity", border="mirror", balance="patch"
     )
-    # The original flips its patch as a whole. With the even field of view along z its input lies
-    # one slice lower than ours when z is flipped; the output voxels are the same ones.
+    # The original flips its patch as a whole. So, with the even field of view along z, its input
+    # lies one slice higher than ours when z is flipped; the output voxels are the same ones.
     patch = sampler.patch_at(Place(volume, start, variant))
     np.testing.assert_array_equal(np.moveaxis(patch.targets["output"], -1, 0), labels)
-    if not variant.flips[0]:
-        np.testing.assert_allclose(patch.inputs["input"][..., 0], wanted, atol=1e-5)
+    higher = (start[0] + variant.flips[0], *start[1:])
+    seen = sampler.patch_at(Place(volume, higher, variant)).inputs["input"]
+    np.testing.assert_allclose(seen[..., 0], wanted, atol=1e-5)
     got = np.moveaxis(patch.weights["output"], -1, 0)
     mask = got > 0
     np.testing.assert_allclose(got[mask], weights[mask], rtol=1e-5)

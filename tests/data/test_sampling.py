@@ -110,13 +110,13 @@ def test_mirrored_border_is_numpy_symmetric_even_far_out(make_volume, coordinate
 @pytest.mark.parametrize("target", ["boundary", "affinity"])
 def test_region_is_kept_and_used_up(make_volume, coordinates, border, target):
     """Nothing outside of the region is read; with mirrored borders each of its labels is used."""
-    data = coordinates((5, 16, 16))
+    data = coordinates((4, 16, 16))
     region = (None, slice(4, 10), (5, 12))
     path = make_volume(image=data, labels=data)
     s = sampler(path, (3, 5, 5), (1, 2, 3), target, region=region, border=border)
     inside = set(data[:, 4:10, 5:12].ravel().tolist())
     seen, centres = set(), set()
-    for i in range(1200):
+    for i in range(700):
         patch = s.patch(i)
         seen |= set(patch.inputs["input"].ravel().astype(int).tolist())
         centres |= set(patch.inputs["input"][1, 1:-2, 1:-1].ravel().astype(int).tolist())
@@ -318,7 +318,7 @@ def test_errors_name_both_values(make_volume, coordinates):
         sampler(path, region=(None, (0, 30), None))
     with pytest.raises(VolumeError, match="no item 'labels', it has image"):
         sampler(make_volume("w", image=data))
-    with pytest.raises(VolumeError, match="labels is .* but|but labels is"):
+    with pytest.raises(VolumeError, match="but labels is"):
         sampler(make_volume("u", image=data, labels=data[1:]))
     with pytest.raises(VolumeError, match="mask leaves no centre"):
         sampler(make_volume("m", image=data, labels=data, mask=np.zeros(data.shape, np.uint8)))

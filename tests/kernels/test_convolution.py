@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import convolve
 
+from znn_dask.kernels import tiled
 from znn_dask.kernels.convolution import Convolution, make_convolution
 from znn_dask.kernels.geometry import blocks, whole
 
@@ -128,6 +129,20 @@ def test_equals_scipy(algorithm, size, kernel, dilation, tile, dtype):
     want = reference(x, w, g, dilation)
     assert_close(run(conv, x, w, g), want, dtype)
     assert_close(run(conv, x, w, g, cut=2, channel_step=2), want, dtype)
+
+
+@pytest.mark.parametrize(("algorithm", "size", "kernel", "dilation", "tile"), CASES[3:])
+@pytest.mark.parametrize("real_products", [False, True])
+def test_both_kinds_of_products_in_small_chunks(
+    algorithm, size, kernel, dilation, tile, real_products, monkeypatch
+):
+    monkeypatch.setattr(tiled, "_CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(tiled, "_PART_BYTES", 20_000)
+    monkeypatch.setattr(tiled.Tiled, "real_products", real_products)
+    conv = make_convolution(algorithm, size, kernel, dilation, (3, 4), np.float64, tile)
+    x, w, g = problem(conv)
+    got = run(conv, x, w, g, cut=3, channel_step=2)
+    assert_close(got, reference(x, w, g, dilation), np.float64)
 
 
 @pytest.mark.parametrize(("algorithm", "size", "kernel", "dilation", "tile"), CASES)

@@ -168,7 +168,7 @@ def test_what_cannot_be_built(build: Callable[[], Network], message: str) -> Non
         (zoo.vd2d3d(), (5, 85, 85)),
         (zoo.srini2d(), (1, 37, 37)),
         (zoo.small3d(), (11, 11, 11)),
-        (zoo.em3d(), (26, 26, 26)),
+        (zoo.em3d(), (22, 22, 22)),
     ],
 )
 def test_zoo_fields_of_view(net: Network, view: tuple[int, int, int]) -> None:

@@ -66,7 +66,7 @@ def facts() -> dict[str, str]:
 
 
 def scheduler_settings(dask_scheduler: Scheduler) -> dict[str, Any]:
-    """Settings that a scheduler runs with: read when it began, whatever the process has now."""
+    """The settings that a scheduler runs with, of those that matter to us."""
     return {
         "distributed.scheduler.worker-saturation": dask_scheduler.WORKER_SATURATION,
         "distributed.scheduler.work-stealing": "stealing" in dask_scheduler.extensions,

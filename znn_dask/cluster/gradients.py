@@ -12,8 +12,8 @@ from znn_dask.cluster.work import TrainingSpec
 from znn_dask.kernels.geometry import Triple
 from znn_dask.kernels.layout import map_from_znn
 from znn_dask.network import Network
+from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.engine import Engine
-from znn_dask.taskgraph.plan import choose_arithmetic
 from znn_dask.taskgraph.state import Parameters, check_parameters
 
 Maps = Mapping[str, np.ndarray]

@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from urllib.parse import urlsplit, urlunsplit
 
 import dask
 from distributed import Client
@@ -59,6 +60,18 @@ def local_cluster(
             worker_dashboard_address=None if processes else _LOOPBACK,
             silence_logs=logging.ERROR,
         )
+
+
+def dashboard_link(client: Client) -> str:
+    """Where a browser finds the dashboard of a client's cluster; "" when it has none.
+
+    Of a `local_cluster` that is the loopback address: Dask would name an outer one there.
+    """
+    link: str = client.dashboard_link or ""
+    if link and client.scheduler is not None and client.scheduler.address.startswith("inproc"):
+        parts = urlsplit(link)
+        return urlunsplit(parts._replace(netloc=f"127.0.0.1:{parts.port}"))
+    return link
 
 
 def cores() -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Box = tuple[slice, slice, slice]
 
-WHOLE_BYTES = 512 * 2**20  # volumes below this stay decoded as a whole
+WHOLE_BYTES = 512 * 2**20  # the volumes of a sampler stay decoded if they take less
 CAPACITY_BYTES = 2**30
 
 

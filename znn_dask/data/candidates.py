@@ -16,35 +16,34 @@ class Candidates:
     """Counts the candidates of a box once; the k-th is then found without another search."""
 
     mask: CachedArray | None
-    _cells: dict[tuple[int, ...], tuple[tuple[Box, ...], NDArray[np.int64]]] = field(
-        default_factory=dict
-    )
+    _ends: dict[tuple[int, ...], NDArray[np.int64]] = field(default_factory=dict)
 
     def count(self, box: Box) -> int:
         """Candidates in a box (volume coordinates)."""
         if self.mask is None:
             return int(np.prod([s.stop - s.start for s in box]))
-        _, ends = self._counted(box)
-        return int(ends[-1])
+        return int(self._counted(self.mask, box)[-1])
 
     def locate(self, box: Box, k: int) -> Triple:
         """The k-th candidate (z, y, x) of the box, in a fixed order."""
         if self.mask is None:
             return _within(box, k)
-        parts, ends = self._counted(box)
+        ends = self._counted(self.mask, box)
         at = int(np.searchsorted(ends, k, side="right"))
         before = int(ends[at - 1]) if at else 0
-        inside = np.flatnonzero(self.mask.read(parts[at]) > 0)
-        return _within(parts[at], int(inside[k - before]))
+        sides = _sides(box, self.mask.chunks)
+        index = np.unravel_index(at, [len(s) for s in sides])
+        z, y, x = (side[int(i)] for side, i in zip(sides, index, strict=True))
+        inside = np.flatnonzero(self.mask.read((z, y, x)) > 0)
+        return _within((z, y, x), int(inside[k - before]))
 
-    def _counted(self, box: Box) -> tuple[tuple[Box, ...], NDArray[np.int64]]:
-        assert self.mask is not None
+    def _counted(self, mask: CachedArray, box: Box) -> NDArray[np.int64]:
+        """Candidates up to and including each cell of the box."""
         key = tuple(v for s in box for v in (s.start, s.stop))
-        if key not in self._cells:
-            parts = tuple(cells(box, self.mask.chunks))
-            counts = [np.count_nonzero(self.mask.read(part) > 0) for part in parts]
-            self._cells[key] = parts, np.cumsum(counts, dtype=np.int64)
-        return self._cells[key]
+        if key not in self._ends:
+            counts = [np.count_nonzero(mask.read(c) > 0) for c in cells(box, mask.chunks)]
+            self._ends[key] = np.cumsum(counts, dtype=np.int64)
+        return self._ends[key]
 
 
 def _within(box: Box, k: int) -> Triple:
@@ -53,13 +52,17 @@ def _within(box: Box, k: int) -> Triple:
     return (z, y, x)
 
 
-def cells(box: Box, chunks: tuple[int, ...]) -> list[Box]:
-    """The parts of a box that fall into each chunk, in chunk order."""
-    spans = [
+def _sides(box: Box, chunks: tuple[int, ...]) -> list[list[slice]]:
+    """Per axis, the parts of a box that fall into each chunk."""
+    return [
         [
             slice(max(s.start, i), min(s.stop, i + c))
             for i in range(s.start - s.start % c, s.stop, c)
         ]
         for s, c in zip(box, chunks[-3:], strict=True)
     ]
-    return [(z, y, x) for z, y, x in itertools.product(*spans)]
+
+
+def cells(box: Box, chunks: tuple[int, ...]) -> list[Box]:
+    """The parts of a box that fall into each chunk, in chunk order."""
+    return [(z, y, x) for z, y, x in itertools.product(*_sides(box, chunks))]

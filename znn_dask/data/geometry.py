@@ -25,6 +25,12 @@ class Extent:
     below: Triple
     above: Triple
 
+    def grown(self, context: tuple[int, int]) -> "Extent":
+        """With context (below, above) added on every axis."""
+        (z0, y0, x0), (z1, y1, x1) = self.below, self.above
+        low, high = context
+        return Extent((z0 + low, y0 + low, x0 + low), (z1 + high, y1 + high, x1 + high))
+
     def placed(self, start: Triple, size: Triple, variant: Variant) -> Box:
         """Box in volume coordinates for a reference output at `start`, `size` as in the volume."""
         below, above = self.in_volume(variant)
@@ -42,6 +48,9 @@ class Extent:
         ]
         (z0, z1), (y0, y1), (x0, x1) = pairs
         return (z0, y0, x0), (z1, y1, x1)
+
+
+REFERENCE = Extent((0, 0, 0), (0, 0, 0))
 
 
 def extent(size: Triple, reference: Triple) -> Extent:
@@ -73,12 +82,10 @@ class Geometry:
 
         With mirrored borders only the labels must lie within the volume.
         """
-        context = Extent((self.label_context[0],) * 3, (self.label_context[1],) * 3)
-        extents = [context] if self.mirror else [context, *self.inputs.values()]
         size = variant.source(self.size)
         low = [0, 0, 0]
         high = list(shape)
-        for item in extents:
+        for item in self._inside():
             below, above = item.in_volume(variant)
             low = [max(v, b) for v, b in zip(low, below, strict=True)]
             high = [
@@ -89,11 +96,14 @@ class Geometry:
         z, y, x = (slice(a, b) for a, b in zip(low, high, strict=True))
         return (z, y, x)
 
+    def _inside(self) -> list[Extent]:
+        """What must lie within the volume."""
+        labels = REFERENCE.grown(self.label_context)
+        return [labels] if self.mirror else [labels, *self.inputs.values()]
+
     def centre(self, variant: Variant) -> Triple:
         """Offset of the centre of the labels, (n - 1) // 2 of what is read, from the start."""
-        below, above = Extent((self.label_context[0],) * 3, (self.label_context[1],) * 3).in_volume(
-            variant
-        )
+        below, above = REFERENCE.grown(self.label_context).in_volume(variant)
         z, y, x = (
             (n + b + a - 1) // 2 - b
             for n, b, a in zip(variant.source(self.size), below, above, strict=True)
@@ -102,11 +112,8 @@ class Geometry:
 
     def needed(self, variant: Variant) -> Triple:
         """Smallest volume that holds a patch of this variant."""
-        extents = [Extent((self.label_context[0],) * 3, (self.label_context[1],) * 3)]
-        if not self.mirror:
-            extents += self.inputs.values()
         size = variant.source(self.size)
-        bounds = [e.in_volume(variant) for e in extents]
+        bounds = [e.in_volume(variant) for e in self._inside()]
         z, y, x = (
             size[k] + max(b[k] for b, _ in bounds) + max(a[k] for _, a in bounds) for k in range(3)
         )

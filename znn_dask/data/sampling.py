@@ -16,7 +16,7 @@ from znn_dask.data.balance import Balance, Pair, counts, pairs, weight_map
 from znn_dask.data.geometry import Box, Geometry, extent, reference_size
 from znn_dask.data.metadata import VolumeError
 from znn_dask.data.preprocessing import Preprocessing, Rule
-from znn_dask.data.source import Source, open_source
+from znn_dask.data.source import Source, fits_in_memory, open_source
 from znn_dask.data.targets import Kind, Target
 from znn_dask.data.volume import Volume, open_volume
 from znn_dask.kernels.randomness import generator
@@ -108,8 +108,9 @@ class PatchSampler:
         self.balance = balance
         self.augmentation = _augmentation(augment)
         token = uuid.uuid4().hex
+        whole = fits_in_memory(opened)
         self.sources = tuple(
-            open_source(v, f"{token}/{k}", image_items, label_items, mask, rule, box)
+            open_source(v, f"{token}/{k}", image_items, label_items, mask, rule, box, whole=whole)
             for k, (v, box) in enumerate(zip(opened, regions, strict=True))
         )
         self.targets = {n: self._target(n, target) for n in output_sizes}
@@ -204,13 +205,8 @@ class PatchSampler:
         )
 
     def _label_box(self, name: str, start: Triple, variant: Variant) -> Box:
-        below, above = self.targets[name].context
-        inner = self.geometry.outputs[name]
-        outer = type(inner)(
-            (inner.below[0] + below, inner.below[1] + below, inner.below[2] + below),
-            (inner.above[0] + above, inner.above[1] + above, inner.above[2] + above),
-        )
-        return outer.placed(start, variant.source(self.geometry.size), variant)
+        read = self.geometry.outputs[name].grown(self.targets[name].context)
+        return read.placed(start, variant.source(self.geometry.size), variant)
 
     def _weights(
         self, volume: int, name: str, target: NDArray[np.float32], mask: NDArray[np.float32] | None

@@ -1,6 +1,6 @@
 """One volume as the sampler sees it: cached arrays, a region, mirrored reads, statistics."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,11 @@ class Source:
         return zeros > MEMBRANE_SHARE * sum(b.size for b in blocks)
 
 
+def fits_in_memory(volumes: Sequence[Volume]) -> bool:
+    """Whether all items of all volumes together are small enough to stay decoded."""
+    return sum(v[n].nbytes for v in volumes for n in v.names) < WHOLE_BYTES
+
+
 def open_source(
     volume: Volume,
     token: str,
@@ -90,17 +95,19 @@ def open_source(
     mask: str | None,
     preprocessing: Preprocessing,
     region: object,
+    *,
+    whole: bool,
 ) -> Source:
     """Open the named items of a volume; `images` and `labels` are item names by node.
+
+    `whole`: keep all of it decoded, else chunk by chunk as memory allows.
 
     Raises VolumeError for items that are missing or disagree in shape.
     """
     names = volume.names
     used_mask = mask if mask is not None and mask in names else None
-    items = {n: volume[n] for n in {*images.values(), *labels.values()}}
-    if used_mask is not None:
-        items[used_mask] = volume[used_mask]
-    whole = sum(a.nbytes for a in items.values()) < WHOLE_BYTES
+    wanted = dict.fromkeys((*images.values(), *labels.values()))
+    items = {n: volume[n] for n in wanted} | ({used_mask: volume[used_mask]} if used_mask else {})
     cached = {n: CachedArray(a, f"{token}/{n}", whole=whole) for n, a in items.items()}
     reference = next(iter(labels.values()))
     shape = cached[reference].shape[-3:]

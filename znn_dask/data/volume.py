@@ -193,22 +193,22 @@ def default_chunks(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def create_item(
-    parent: zarr.Group,
-    folder: str,
+    store: str | Path,
+    path: str,
+    name: str,
     shape: Sequence[int],
     dtype: Any,
     *,
-    name: str | None = None,
     chunks: Sequence[int] | None = None,
     voxel_size: Sequence[float] = (1.0, 1.0, 1.0),
     axes: str | None = None,
 ) -> zarr.Array:
-    """Create the image group `folder` in `parent` and return its empty array "0".
+    """Create the image group `path` in `store` and return its empty array "0".
 
-    `name` is what the metadata calls it (default: `folder`). Raises VolumeError.
+    `name` is what the metadata calls it. Raises VolumeError.
     """
     shape = tuple(int(n) for n in shape)
-    axes = default_axes(len(shape)) if axes is None else "".join(axes).replace(",", "")
+    axes = default_axes(len(shape)) if axes is None else axes
     if axes != default_axes(len(shape)):
         raise VolumeError(f"axes {axes!r} do not fit shape {shape}: use zyx or czyx")
     if min(shape) < 1:
@@ -217,8 +217,8 @@ def create_item(
     if len(chunks) != len(shape) or min(chunks) < 1:
         raise VolumeError(f"chunks {chunks} do not fit shape {shape}: give one edge per axis")
     chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
-    attributes = multiscales(name or folder, axes, checked_voxel_size(voxel_size))
-    group = parent.create_group(folder, attributes=attributes)
+    attributes = multiscales(name, axes, checked_voxel_size(voxel_size))
+    group = zarr.create_group(str(store), path=path, attributes=attributes)
     return group.create_array(
         "0",
         shape=shape,
@@ -227,6 +227,13 @@ def create_item(
         dimension_names=tuple(axes),
         fill_value=0,
     )
+
+
+def checked_name(name: str) -> str:
+    """`name` if it can name an image; raises VolumeError otherwise."""
+    if not name or name.startswith(".") or "/" in name:
+        raise VolumeError(f"{name!r} cannot name an image: use a plain word such as 'image'")
+    return name
 
 
 def create_image(
@@ -245,11 +252,12 @@ def create_image(
     `shape` is (z,y,x) or (c,z,y,x), `chunks` as long (default 64 per spatial axis), `voxel_size`
     (z,y,x) in nm. Raises VolumeError if the name is taken and `overwrite` is not given.
     """
-    if not name or name.startswith(".") or "/" in name:
-        raise VolumeError(f"{name!r} cannot name an image: use a plain word such as 'image'")
+    checked_name(name)
     group = zarr.open_group(str(volume_path), mode="a", zarr_format=3)
     if name in group:
         if not overwrite:
             raise VolumeError(f"{volume_path} already has {name!r}: use another name or overwrite")
         del group[name]
-    return create_item(group, name, shape, dtype, chunks=chunks, voxel_size=voxel_size, axes=axes)
+    return create_item(
+        volume_path, name, name, shape, dtype, chunks=chunks, voxel_size=voxel_size, axes=axes
+    )

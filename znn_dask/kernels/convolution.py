@@ -13,14 +13,15 @@ any order and in parallel. The bits depend on these cuts and on nothing else.
 """
 
 from collections.abc import Hashable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from znn_dask.kernels.direct import Direct
 from znn_dask.kernels.geometry import Box, Triple
-from znn_dask.kernels.tiled import Tiled, whole_map_tile
+from znn_dask.kernels.tiled import Tiled
+from znn_dask.kernels.tiles import whole_map_tile
 
 Algorithm = Literal["direct", "fft", "tiled"]
 
@@ -128,7 +129,7 @@ def make_convolution(
     """
     if np.dtype(dtype) not in (np.float32, np.float64):
         raise ValueError(f"dtype {np.dtype(dtype)} is not supported: use float32 or float64")
-    real: np.dtype[np.floating] = np.dtype(dtype)
+    real: np.dtype[Any] = np.dtype(dtype)
     if min(kernel + dilation + channels) < 1:
         raise ValueError(
             f"kernel {kernel}, dilation {dilation} and channels {channels} must all be at least 1"

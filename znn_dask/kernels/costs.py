@@ -1,7 +1,7 @@
 """Predicted seconds of convolutions on one core, and the choice of algorithm and tile by them.
 
 A simple count that depends on shapes only, so that every machine makes the same choice: arithmetic
-at the rates of one AVX-512 core plus memory traffic. Trust the ratios.
+at the rates measured on one AVX-512 core, plus memory traffic. Trust the ratios.
 """
 
 import math
@@ -11,15 +11,23 @@ from itertools import product
 import numpy as np
 
 from znn_dask.kernels.convolution import Algorithm, Convolution
-from znn_dask.kernels.direct import Direct
+from znn_dask.kernels.direct import CHUNK_BYTES, Direct
 from znn_dask.kernels.geometry import Triple
-from znn_dask.kernels.tiled import Tiled, fast_size, whole_map_tile
+from znn_dask.kernels.tiled import Tiled
+from znn_dask.kernels.tiles import whole_map_tile
 
-_FFT = 11e9  # flop/s, counted as 2.5 N log2 N per real transform of N points
-_PRODUCT = 90e9  # flop/s of batched complex products
-_DIRECT = 100e9  # flop/s of real products
+# Flop/s of real transforms, counted as 2.5 N log2 N, by edge: those that FFTW transforms in one
+# straight piece of code. Others are several times slower.
+_FFT = {4: 9e9, 5: 9e9, 6: 11e9, 7: 11e9, 8: 13e9, 9: 11e9, 10: 14e9, 12: 15e9, 14: 12e9, 15: 12e9}
+_FFT |= {16: 14e9, 20: 15e9, 25: 10e9, 32: 14e9}
+_SLOW_FFT = 4e9
+_PRODUCT = 130e9  # flop/s of complex matrix products per frequency, of large matrices
+_REAL_PRODUCT = 160e9  # of the same as products of real pairs
+_HALF_SPEED = 8  # a matrix with a side of this size reaches half of it
+_DIRECT = 110e9  # flop/s of real products of large matrices
+_GATHER = 11e9  # bytes/s
 _MEMORY = 8e9  # bytes/s
-_EDGES = (8, 10, 12, 14, 16, 20, 24, 28, 32, 36, 40, 48)
+_CALL = 20e-6  # seconds of one numpy or FFTW call with the views it needs
 
 
 @dataclass(frozen=True)
@@ -36,19 +44,13 @@ class Cost:
 
     @property
     def forward(self) -> float:
-        """With kernel spectra at hand."""
+        """A forward pass with kernel spectra at hand."""
         return self.input_spectrum + self.product + self.output
 
-    @property
-    def update(self) -> float:
-        """Forward, backward and new kernel spectra."""
-        return (
-            self.forward
-            + self.kernel_spectrum
-            + self.gradient_spectrum
-            + self.input_gradient
-            + self.kernel_gradient
-        )
+    def update(self, input_gradient: bool = True) -> float:
+        """Forward, backward and new kernel spectra; without `input_gradient` for a first layer."""
+        backward = self.gradient_spectrum + self.kernel_gradient + self.kernel_spectrum
+        return self.forward + backward + (self.input_gradient if input_gradient else 0.0)
 
 
 def cost(convolution: Convolution) -> Cost:
@@ -59,51 +61,15 @@ def cost(convolution: Convolution) -> Cost:
     return _direct_cost(convolution)
 
 
-def _direct_cost(conv: Direct) -> Cost:
-    C, K = conv.channels
-    item = conv.dtype.itemsize
-    taps = math.prod(conv.kernel)
-    voxels = math.prod(conv.output_size)
-    matrix = 2 * voxels * taps * C * K / _DIRECT * item / 4
-    gather = 2 * item * voxels * taps * C / _MEMORY if taps > 1 else 0.0
-    return Cost(0.0, 0.0, matrix + gather, 0.0, 0.0, matrix + 1.5 * gather, matrix + gather)
-
-
-def _tiled_cost(conv: Tiled) -> Cost:
-    C, K = conv.channels
-    item = conv.dtype.itemsize
-    points = math.prod(conv.tile)
-    tiles = conv.tiles
-    frequencies = math.prod(conv.frequencies)
-    taps = math.prod(conv.kernel)
-    transform = 2.5 * points * math.log2(points) * tiles / _FFT * item / 4
-    traffic = (points * item + frequencies * 2 * item) * tiles / _MEMORY
-    matrix = 8 * frequencies * tiles * C * K / _PRODUCT * item / 4
-    spectra = 2 * item * frequencies / _MEMORY
-    through = spectra * (tiles * (C + K) + C * K)
-    kernels = spectra * C * K * 2 + 8 * frequencies * C * K * taps ** (1 / 3) / _PRODUCT
-    per_channel = transform + traffic
-    return Cost(
-        input_spectrum=per_channel * C,
-        kernel_spectrum=kernels,
-        product=matrix + through,
-        output=per_channel * K,
-        gradient_spectrum=per_channel * K,
-        input_gradient=matrix + through + per_channel * C,
-        kernel_gradient=matrix + through + kernels,
-    )
-
-
 def tile_candidates(output_size: Triple, kernel: Triple, dilation: Triple) -> tuple[Triple, ...]:
-    """Tiles worth considering: good transform edges per axis, and the whole map."""
+    """Tiles worth considering: fast transform edges per axis, up to the whole map."""
     choices = []
-    for n, k, s, w in zip(
-        output_size, kernel, dilation, whole_map_tile(output_size, kernel, dilation), strict=True
-    ):
-        dense = -(-n // s)
-        fitting = {e for e in _EDGES if k <= e < w} if k > 1 else set()
-        even = {fast_size(-(-dense // count) + k - 1) for count in (2, 3, 4)} if k > 1 else set()
-        choices.append(sorted({w, *fitting, *(e for e in even if k < e < w)}))
+    whole_map = whole_map_tile(output_size, kernel, dilation)
+    for n, k, s, edge in zip(output_size, kernel, dilation, whole_map, strict=True):
+        needed = -(-n // s) + k - 1
+        enough = min((e for e in _FFT if e >= needed), default=edge)
+        smaller = (e for e in _FFT if k < e < enough)
+        choices.append((1,) if k == 1 else (*smaller, enough))
     return tuple((z, y, x) for z, y, x in product(*choices))
 
 
@@ -112,9 +78,20 @@ def default_tile(
     kernel: Triple,
     dilation: Triple,
     channels: tuple[int, int],
+    *,
+    training: bool = True,
+    input_gradient: bool = True,
 ) -> Triple:
-    """The tile with the least predicted seconds per update."""
-    return _best_tiled(output_size, kernel, dilation, channels).tile
+    """The tile with the least predicted seconds; arguments as in `choose_algorithm`.
+
+    A 1x1x1 kernel is never transformed; its tile is (1, 1, 1).
+    """
+    candidates = (
+        Tiled(output_size, kernel, dilation, channels, np.dtype(np.float32), tile)
+        for tile in tile_candidates(output_size, kernel, dilation)
+    )
+    best = min(candidates, key=lambda conv: (_seconds(conv, training, input_gradient), conv.tile))
+    return best.tile
 
 
 def choose_algorithm(
@@ -122,22 +99,88 @@ def choose_algorithm(
     kernel: Triple,
     dilation: Triple,
     channels: tuple[int, int],
+    *,
+    training: bool = True,
+    input_gradient: bool = True,
 ) -> tuple[Algorithm, Triple | None]:
-    """(algorithm, tile) with the least predicted seconds per update; the tile is None if direct."""
+    """(algorithm, tile) with the least predicted seconds; the tile is None if direct.
+
+    Seconds are those of an update, or with training=False those of a forward pass. The first layer
+    of a network needs no input gradient.
+    """
     if kernel == (1, 1, 1):
         return ("direct", None)
-    direct = Direct(output_size, kernel, dilation, channels, np.dtype(np.float32))
-    tiled = _best_tiled(output_size, kernel, dilation, channels)
-    if cost(direct).update <= cost(tiled).update:
+    dtype = np.dtype(np.float32)
+    tile = default_tile(
+        output_size,
+        kernel,
+        dilation,
+        channels,
+        training=training,
+        input_gradient=input_gradient,
+    )
+    direct = Direct(output_size, kernel, dilation, channels, dtype)
+    tiled = Tiled(output_size, kernel, dilation, channels, dtype, tile)
+    if _seconds(direct, training, input_gradient) <= _seconds(tiled, training, input_gradient):
         return ("direct", None)
-    return ("tiled", tiled.tile)
+    return ("tiled", tile)
 
 
-def _best_tiled(
-    output_size: Triple, kernel: Triple, dilation: Triple, channels: tuple[int, int]
-) -> Tiled:
-    candidates = [
-        Tiled(output_size, kernel, dilation, channels, np.dtype(np.float32), tile)
-        for tile in tile_candidates(output_size, kernel, dilation)
-    ]
-    return min(candidates, key=lambda conv: (_tiled_cost(conv).update, conv.tile))
+def _seconds(conv: Convolution, training: bool, input_gradient: bool) -> float:
+    predicted = cost(conv)
+    return predicted.update(input_gradient) if training else predicted.forward
+
+
+def _direct_cost(conv: Direct) -> Cost:
+    C, K = conv.channels
+    item = conv.dtype.itemsize
+    taps = math.prod(conv.kernel)
+
+    def correlation(voxels: int, columns: int, rows: int) -> float:
+        gather = item * voxels * taps * columns / _GATHER if taps > 1 else 0.0
+        rate = _DIRECT * _efficiency(rows, taps * columns)
+        chunks = 1 + item * voxels * taps * columns / CHUNK_BYTES
+        flops = 2 * voxels * taps * columns * rows
+        return flops / rate * item / 4 + gather + chunks * _CALL
+
+    outputs, inputs = math.prod(conv.output_size), math.prod(conv.input_size)
+    forward = correlation(outputs, C, K)
+    backward = correlation(inputs, K, C)
+    return Cost(0.0, 0.0, forward, 0.0, 0.0, backward, 1.05 * forward)
+
+
+def _tiled_cost(conv: Tiled) -> Cost:
+    C, K = conv.channels
+    item = conv.dtype.itemsize
+    points, frequencies = math.prod(conv.tile), math.prod(conv.frequencies)
+    copies = 2 if conv.real_products else 1
+
+    lines = sum(math.log2(edge) / _FFT.get(edge, _SLOW_FFT) for edge in conv.tile)
+    transform = 2.5 * points * lines * item / 4
+    copying = points * item / _MEMORY
+    map_fft = conv.tiles * (transform + copying)
+    calls = 5 * _CALL
+
+    rate = _REAL_PRODUCT if conv.real_products else _PRODUCT
+    flops = 8 * frequencies * conv.tiles * C * K
+    matrix = flops / (rate * _efficiency(C, K, conv.tiles)) * item / 4
+    spectrum = 2 * item * frequencies / _MEMORY
+    through = spectrum * (conv.tiles * (C + K) + copies * C * K)
+    kernel_fft = 2 * copies * spectrum * C * K + 5 * _CALL
+    return Cost(
+        input_spectrum=map_fft * C + calls,
+        kernel_spectrum=kernel_fft,
+        product=matrix + through + _CALL,
+        output=map_fft * K + calls,
+        gradient_spectrum=map_fft * K + calls,
+        input_gradient=1.2 * matrix
+        + through
+        + (map_fft + conv.tiles * copying) * C
+        + calls
+        + conv.tiles * _CALL / 5,
+        kernel_gradient=1.2 * matrix + through + kernel_fft + conv.frequencies[1] * _CALL,
+    )
+
+
+def _efficiency(*sides: int) -> float:
+    return math.prod(side / (side + _HALF_SPEED) for side in sides)

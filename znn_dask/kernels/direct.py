@@ -5,7 +5,7 @@ cut depends on shapes only.
 """
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,13 +17,13 @@ from znn_dask.kernels.geometry import (
     box_shape,
     dilated_input,
     origin,
-    shift,
     split,
     whole,
 )
 from znn_dask.kernels.memory import empty, zeros
 
-_CHUNK_BYTES = 1 << 19
+CHUNK_BYTES = 1 << 19
+"""Gathered rows of one chunk: they should stay in the second-level cache."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,7 @@ class Direct:
         self, X: np.ndarray, W: np.ndarray, block: Box, accumulate: np.ndarray | None = None
     ) -> np.ndarray:
         x = self._region(X, self.input_box(block))
-        kernels = W[::-1, ::-1, ::-1].reshape(-1, self.channels[1])
-        size = box_shape(block)
-        y = empty((*size, self.channels[1]), self.dtype)
-        for chunk in self._chunks(size):
-            gathered = self._gather(x, chunk)
-            if (part := _flat(y, chunk)) is not None:
-                np.matmul(gathered, kernels, out=part)
-            else:
-                y[chunk] = (gathered @ kernels).reshape(*box_shape(chunk), -1)
+        y = self._correlate(x, W[::-1, ::-1, ::-1], box_shape(block))
         if accumulate is None:
             return y
         accumulate += y
@@ -101,42 +93,41 @@ class Direct:
         out[block] = g
 
     def input_gradient(self, G: np.ndarray, W: np.ndarray, block: Box) -> np.ndarray:
-        g = G[block]
-        size = box_shape(block)
-        dx = zeros((*box_shape(self.input_box(block)), self.channels[0]), self.dtype)
-        offsets = tuple(self._offsets())
-        kernels = W[::-1, ::-1, ::-1].reshape(-1, *self.channels).transpose(0, 2, 1)
-        for chunk in self._chunks(size):
-            rows = g[chunk].reshape(-1, self.channels[1])
-            shape = box_shape(chunk)
-            scattered = empty((self._taps, len(rows), self.channels[0]), self.dtype)
-            np.matmul(rows, kernels, out=scattered)
-            for offset, part in zip(offsets, scattered, strict=True):
-                dx[shift(chunk, offset)] += part.reshape(*shape, -1)
-        return dx
+        size = box_shape(self.input_box(block))
+        margins = tuple((k - 1) * s for k, s in zip(self.kernel, self.dilation, strict=True))
+        padded = zeros(
+            (*(n + m for n, m in zip(size, margins, strict=True)), self.channels[1]), self.dtype
+        )
+        padded[*(slice(m, n) for n, m in zip(size, margins, strict=True))] = G[block]
+        return self._correlate(padded, W.swapaxes(3, 4), size)
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
         x = X[:, :, :, channels]
         total = zeros((self._taps * x.shape[3], self.channels[1]), self.dtype)
-        for chunk in self._chunks(self.output_size):
+        for chunk in self._chunks(self.output_size, x.shape[3]):
             total += self._gather(x, chunk).T @ G[chunk].reshape(-1, self.channels[1])
         return total.reshape(*self.kernel, -1, self.channels[1])[::-1, ::-1, ::-1].copy()
+
+    def _correlate(self, x: np.ndarray, w: np.ndarray, size: Triple) -> np.ndarray:
+        """y[p] = sum_d x[p + d*s] w[d] of `size`, for w (kz, ky, kx, from, to)."""
+        kernels = w.reshape(-1, w.shape[4])
+        y = empty((*size, w.shape[4]), self.dtype)
+        for chunk in self._chunks(size, w.shape[3]):
+            gathered = self._gather(x, chunk)
+            part = y[chunk]
+            if part.flags.c_contiguous:
+                np.matmul(gathered, kernels, out=part.reshape(-1, w.shape[4]))
+            else:
+                part[...] = (gathered @ kernels).reshape(part.shape)
+        return y
 
     def _region(self, X: np.ndarray, box: Box) -> np.ndarray:
         """`box` of a whole input map, or of one that holds just that box."""
         return X[box] if X.shape[:3] == self.input_size else X[whole(box_shape(box))]
 
-    def _chunks(self, size: Triple) -> tuple[Box, ...]:
-        row = self._taps * self.channels[0] * self.dtype.itemsize
-        return split(size, max(64, _CHUNK_BYTES // row))
-
-    def _offsets(self) -> Iterator[Triple]:
-        """Offset of every tap, in the order of the flattened kernel."""
-        (kz, ky, kx), (sz, sy, sx) = self.kernel, self.dilation
-        for z in range(kz):
-            for y in range(ky):
-                for x in range(kx):
-                    yield (z * sz, y * sy, x * sx)
+    def _chunks(self, size: Triple, channels: int) -> tuple[Box, ...]:
+        row = self._taps * channels * self.dtype.itemsize
+        return split(size, max(64, CHUNK_BYTES // row))
 
     def _gather(self, x: np.ndarray, chunk: Box) -> np.ndarray:
         """(voxels of chunk, taps * channels): the inputs that each output voxel reads."""
@@ -159,9 +150,3 @@ class Direct:
         gathered = empty(window.shape, x.dtype)
         gathered[...] = window
         return gathered.reshape(voxels, self._taps * channels)
-
-
-def _flat(y: np.ndarray, chunk: Box) -> np.ndarray | None:
-    """`y[chunk]` as rows (voxels, channels) that share its memory; None where it has gaps."""
-    part = y[chunk]
-    return part.reshape(-1, part.shape[3]) if part.flags.c_contiguous else None

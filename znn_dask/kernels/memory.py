@@ -39,7 +39,9 @@ class _Block:
 
     def __init__(self, size: int) -> None:
         huge = size >= _HUGE_PAGE
-        self.mapping = mmap.mmap(-1, size + (_HUGE_PAGE if huge else 0))
+        # Private: shared anonymous memory would get no huge pages.
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self.mapping = mmap.mmap(-1, size + (_HUGE_PAGE if huge else 0), flags=private)
         if huge and hasattr(mmap, "MADV_HUGEPAGE"):
             self.mapping.madvise(mmap.MADV_HUGEPAGE)
         address = np.frombuffer(self.mapping, np.uint8).ctypes.data

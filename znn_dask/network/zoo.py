@@ -5,6 +5,7 @@ Each takes the number of output channels and the output function: `linear` for a
 """
 
 from znn_dask.network.graph import Network
+from znn_dask.network.groups import NetworkError
 
 
 def n4(channels: int = 2, function: str = "linear") -> Network:
@@ -105,17 +106,32 @@ def small3d(channels: int = 3, function: str = "forward_logistics") -> Network:
 
 
 def em3d(channels: int = 3, function: str = "forward_logistics") -> Network:
-    """A 3D network for electron microscopy with near-isotropic voxels; field of view 26,26,26.
+    """A 3D network for electron microscopy with near-isotropic voxels; field of view 22,22,22.
 
-    Four convolutions of 5x5x5 with 24 maps; a max-filter of stride 2 after the second doubles the
-    reach of those after it.
+    Three convolutions of 5x5x5 and one of 3x3x3 with 16 to 32 maps, and a classifier of single
+    voxels; a max-filter of stride 2 after the second doubles the reach of those after it.
     """
     return (
         Network()
         .input()
-        .conv("conv1", 24, 5)
+        .conv("conv1", 16, 5)
         .conv("conv2", 24, 5)
         .max_filter("pool1", 2, stride=2)
-        .conv("conv3", 24, 5)
-        .conv("conv4", channels, 5, function, node="output")
+        .conv("conv3", 32, 5)
+        .conv("conv4", 32, 3)
+        .conv("conv5", channels, 1, function, node="output")
     )
+
+
+NETWORKS = {f.__name__: f for f in (n4, vd2d, vd2d3d, srini2d, small3d, em3d)}
+"""Name -> the function that builds it."""
+
+
+def by_name(name: str, channels: int | None = None) -> Network:
+    """The network of that name, with so many output channels (its usual number when not given).
+
+    Raises NetworkError for an unknown name.
+    """
+    if name not in NETWORKS:
+        raise NetworkError(f"no network {name!r} in the zoo; it has {', '.join(NETWORKS)}")
+    return NETWORKS[name]() if channels is None else NETWORKS[name](channels)

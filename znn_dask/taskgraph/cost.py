@@ -13,6 +13,7 @@ import numpy as np
 from znn_dask.kernels import costs, memory
 from znn_dask.kernels.convolution import make_convolution
 from znn_dask.kernels.geometry import Box, box_shape, whole
+from znn_dask.kernels.tiled import Tiled
 from znn_dask.taskgraph.layers import Layers
 
 _BYTES_PER_SECOND = 5e9  # numpy passing once over a map
@@ -111,10 +112,20 @@ class TaskCost:
 def spectrum_bytes(layers: Layers, edge: str) -> int:
     """Bytes of a conv edge group's kernel spectrum; 0 for a direct convolution."""
     convolution = layers.convolutions[edge]
-    if not convolution.transforms:
+    if not isinstance(convolution, Tiled):
         return 0
-    frequencies = math.prod(getattr(convolution, "frequencies", (0,)))
-    return frequencies * math.prod(convolution.channels) * 2 * np.dtype(convolution.dtype).itemsize
+    points = math.prod(convolution.frequencies) * math.prod(convolution.channels)
+    points *= 1 + convolution.real_products  # kept as real matrices of twice the size
+    return points * 2 * convolution.dtype.itemsize
+
+
+def map_spectra_bytes(layers: Layers, edge: str) -> int:
+    """Bytes of the spectra of input and gradient that a conv edge group keeps during a step."""
+    convolution = layers.convolutions[edge]
+    if not isinstance(convolution, Tiled):
+        return 0
+    points = math.prod(convolution.frequencies) * convolution.tiles * sum(convolution.channels)
+    return points * 2 * convolution.dtype.itemsize
 
 
 @functools.cache
@@ -144,4 +155,4 @@ def calibrate() -> float:
         convolution.input_gradient(G, W, block)
         convolution.kernel_gradient(X, G, slice(0, 24))
         times.append(time.perf_counter() - start)
-    return sorted(times)[1] / costs.cost(convolution).update
+    return sorted(times)[1] / costs.cost(convolution).update()

@@ -11,8 +11,8 @@ from znn_dask.kernels.memory import aligned
 from znn_dask.network import Network
 from znn_dask.taskgraph import passes
 from znn_dask.taskgraph.arithmetic import Arithmetic
+from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.layers import Layers, compile_layers
-from znn_dask.taskgraph.plan import choose_arithmetic
 from znn_dask.taskgraph.state import Parameters, State, check_parameters
 
 
@@ -52,7 +52,9 @@ class ForwardPass:
         check_parameters(network, parameters)
         self.network = network
         self.parameters = parameters
-        self.arithmetic = arithmetic or choose_arithmetic(network, output_size, dtype)
+        self.arithmetic = arithmetic or choose_arithmetic(
+            network, output_size, dtype, training=False
+        )
         self._lock = threading.Lock()
         self._ready: tuple[Layers, State] | None = None
 

@@ -6,32 +6,21 @@ Plan (table, seconds, bytes) <──────────── schedule by s
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from znn_dask.kernels import costs
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import EdgeGroup, Network
-from znn_dask.taskgraph.arithmetic import (
-    ALGORITHMS,
-    Arithmetic,
-    ConvolutionArithmetic,
-    PlanError,
-)
-from znn_dask.taskgraph.cost import TaskCost, calibrate, spectrum_bytes
+from znn_dask.taskgraph.arithmetic import Arithmetic, PlanError
+from znn_dask.taskgraph.choice import choose_arithmetic
+from znn_dask.taskgraph.cost import TaskCost, calibrate, map_spectra_bytes, spectrum_bytes
 from znn_dask.taskgraph.granules import steps_per_granule
-from znn_dask.taskgraph.layers import Layers, bind_convolution, compile_layers
+from znn_dask.taskgraph.layers import Layers, compile_layers
 from znn_dask.taskgraph.schedule import Schedule, simulate
 from znn_dask.taskgraph.tasks import Task, expand
-
-# A block is one task: long enough that starting it costs nothing, short enough to share out.
-_BLOCK_SECONDS = 1e-3
-_MOST_BLOCKS = 8
-_POOLING_PASSES = 8
 
 
 @dataclass(frozen=True)
@@ -157,7 +146,10 @@ class Plan:
             if edge.output in self.layers.trained
             else 0.0,
             update_s=update,
-            spectra_bytes=_spectra_bytes(self.layers, edge.name) if choice else 0,
+            spectra_bytes=spectrum_bytes(self.layers, edge.name)
+            + map_spectra_bytes(self.layers, edge.name)
+            if choice
+            else 0,
         )
 
     def explain(self) -> str:
@@ -219,7 +211,7 @@ def plan(
         If the pass cannot fit the limit; the message says which output size would.
     """
     if arithmetic is None:
-        arithmetic = choose_arithmetic(network, output_size, dtype, algorithm)
+        arithmetic = choose_arithmetic(network, output_size, dtype, algorithm, training=training)
     made = Plan(
         network, arithmetic, threads, calibrate() if slowness is None else slowness, training
     )
@@ -233,86 +225,13 @@ def plan(
     return made
 
 
-def choose_arithmetic(
-    network: Network, output_size: Triple, dtype: str = "float32", algorithm: str = "auto"
-) -> Arithmetic:
-    """The default arithmetic: a function of its arguments alone."""
-    if algorithm not in ALGORITHMS:
-        raise PlanError(f"algorithm {algorithm!r} is unknown; use one of {', '.join(ALGORITHMS)}")
-    if dtype not in ("float32", "float64"):
-        raise PlanError(f"dtype {dtype!r} is unknown; use float32 or float64")
-    sizes = network.sizes(output_size)
-    choices = {edge.name: _choose(network, edge, sizes, algorithm) for edge in network.conv_edges}
-    draft = Arithmetic(output_size, dtype, choices, {})
-    cuts = {
-        node.name: _cut(network, node.name, sizes, draft)
-        for node in network.nodes
-        if node.type != "input"
-    }
-    return Arithmetic(output_size, dtype, choices, cuts)
-
-
-def _choose(
-    network: Network, edge: EdgeGroup, sizes: Mapping[str, Triple], algorithm: str
-) -> ConvolutionArithmetic:
-    channels = (network.node(edge.input).size, network.node(edge.output).size)
-    at = (sizes[edge.output], edge.size, network.dilation(edge.input), channels)
-    tile: Triple | None = None
-    if algorithm == "auto":
-        algorithm, tile = costs.choose_algorithm(*at)
-    elif edge.size == (1, 1, 1):
-        algorithm = "direct"
-    elif algorithm == "tiled":
-        tile = costs.default_tile(*at)
-    whole = ConvolutionArithmetic(algorithm, tile, channels[0])
-    draft = Arithmetic(sizes[edge.output], "float32", {edge.name: whole}, {})
-    convolution = bind_convolution(network, sizes, edge, draft)
-    cost = costs.cost(convolution)
-    blocks = _block_count(cost.kernel_gradient + cost.kernel_spectrum, channels[0])
-    return ConvolutionArithmetic(algorithm, tile, -(-channels[0] // blocks))
-
-
-def _cut(
-    network: Network, node: str, sizes: Mapping[str, Triple], draft: Arithmetic
-) -> tuple[int, int, int]:
-    """(axis, step, count) of the blocks of a node group's map: whole tiles of its edges."""
-    size = sizes[node]
-    convolutions = [
-        bind_convolution(network, sizes, edge, draft)
-        for edge in network.edges_into(node)
-        if edge.type == "conv"
-    ]
-    rows = {convolution.rows() for convolution in convolutions if convolution.transforms}
-    axes = {axis for axis, _ in rows} or {next((a for a in range(3) if size[a] > 1), 0)}
-    if len(axes) > 1:  # tiles run along different axes: no cut respects both
-        return 0, size[0], 1
-    (axis,) = axes
-    step = math.lcm(*(step for _, step in rows))
-    seconds = sum(costs.cost(convolution).forward for convolution in convolutions)
-    if not convolutions:
-        seconds = _POOLING_PASSES * math.prod(size) * network.node(node).size * 4 / 5e9
-    return axis, step, _block_count(seconds, -(-size[axis] // step))
-
-
-def _block_count(seconds: float, most: int) -> int:
-    return max(1, min(most, _MOST_BLOCKS, int(seconds / _BLOCK_SECONDS)))
-
-
-def _spectra_bytes(layers: Layers, edge: str) -> int:
-    """Spectra of input, gradient and kernel that one step keeps for a conv edge group."""
-    convolution = layers.convolutions[edge]
-    if not convolution.transforms:
-        return 0
-    kernel = spectrum_bytes(layers, edge)
-    into, out = convolution.channels
-    return kernel + kernel * convolution.tiles * (into + out) // (into * out)
-
-
 def _fitting_size(made: Plan, limit: int) -> Triple | None:
     z, y, x = made.arithmetic.output_size
     while max(z, y, x) > 1:
         z, y, x = (max(1, n * 3 // 4) for n in (z, y, x))
-        smaller = choose_arithmetic(made.network, (z, y, x), made.arithmetic.dtype)
+        smaller = choose_arithmetic(
+            made.network, (z, y, x), made.arithmetic.dtype, training=made.training
+        )
         if Plan(made.network, smaller, made.threads, made.slowness, made.training).bytes <= limit:
             return z, y, x
     return None

@@ -141,12 +141,18 @@ class Loop:
 
 @contextmanager
 def stopping_on_signals(loop: Loop) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM stops the loop cleanly; a second Ctrl-C interrupts it."""
+    """The first Ctrl-C or SIGTERM stops the loop cleanly; a second Ctrl-C interrupts it.
+
+    After Ctrl-C the program goes on, as in a notebook; after SIGTERM it exits, as a job must.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    terminated = False
 
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal terminated
+        terminated = number == signal.SIGTERM
         loop.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -156,6 +162,8 @@ def stopping_on_signals(loop: Loop) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if terminated:
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 def _divides(period: int, step: int) -> bool:

@@ -18,12 +18,15 @@ class Objective:
     target: str
 
 
-def objective(network: Network, loss: str = "auto", target: str = "auto") -> Objective:
+def objective(
+    network: Network, loss: str = "auto", target: str = "auto", output_function: str = "auto"
+) -> Objective:
     """Resolve "auto" as ZNN does, and give the outputs the function that the loss needs.
 
     Three output channels mean "affinity" with loss "binomial", two mean "boundary" with "softmax".
     Softmax takes linear outputs and binomial takes forward_logistics; the network returned has
-    those. Square losses take the outputs as they are.
+    those. Square losses take the outputs as they are. `output_function` overrides that: "keep"
+    leaves what the network says, anything else is the name of the function.
 
     Raises
     ------
@@ -48,14 +51,13 @@ def objective(network: Network, loss: str = "auto", target: str = "auto") -> Obj
                 f"{_CHANNELS[target]}"
             )
     chosen = find_loss(_DEFAULT_LOSS[target] if loss == "auto" else loss)
-    if chosen.output_function is not None:
+    function = chosen.output_function if output_function == "auto" else output_function
+    if function is not None and function != "keep":
         outputs = {node.name for node in network.outputs}
         network = replace(
             network,
             nodes=tuple(
-                replace(node, function=chosen.output_function, function_args=())
-                if node.name in outputs
-                else node
+                replace(node, function=function, function_args=()) if node.name in outputs else node
                 for node in network.nodes
             ),
         )

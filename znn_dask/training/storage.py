@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 

@@ -60,6 +60,8 @@ class Trainer:
         Rate, momentum, weight decay and annealing.
     target
         "auto", "boundary" or "affinity".
+    output_function
+        "auto" (what the loss needs), "keep" (what the network says) or a function's name.
     validation
         Volume(s) or a `PatchSampler` to validate on.
     seed
@@ -103,6 +105,7 @@ class Trainer:
         loss: str = "auto",
         optimizer: SGD | None = None,
         target: str = "auto",
+        output_function: str = "auto",
         validation: Any = None,
         seed: int = 0,
         batch: int = 1,
@@ -122,7 +125,7 @@ class Trainer:
         progress: bool = True,
         **sampling: Any,
     ) -> None:
-        goal = objective(network, loss, target)
+        goal = objective(network, loss, target, output_function)
         self.network, self.loss, self.target = goal.network, goal.loss, goal.target
         self.optimizer = optimizer or SGD(0.01, momentum=0.9)
         self.output_size = output_size

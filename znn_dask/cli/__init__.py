@@ -1,0 +1,5 @@
+"""The `znn-dask` command."""
+
+from znn_dask.cli.app import main
+
+__all__ = ["main"]

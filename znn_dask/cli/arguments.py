@@ -1,0 +1,114 @@
+"""Types of command line arguments, and the networks that they name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from znn_dask.network import Network
+
+
+def parse_size(text: str) -> tuple[int, int, int]:
+    """`"16,64,64"` -> (16, 64, 64); raises ValueError for anything but three positive integers."""
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"{text!r} is not three positive integers z,y,x, such as 16,64,64")
+    z, y, x = (int(part) for part in parts)
+    return z, y, x
+
+
+def parse_lengths(text: str) -> tuple[float, float, float]:
+    """`"30,4.5,4.5"` -> (30.0, 4.5, 4.5); raises ValueError for anything else."""
+    try:
+        z, y, x = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is not three lengths z,y,x in nm, such as 30,8,8") from None
+    return z, y, x
+
+
+def parse_bytes(text: str) -> int:
+    """`"8GB"` -> 8000000000; raises ValueError for what is no amount of memory."""
+    from dask.utils import parse_bytes as parse
+
+    try:
+        size = int(parse(text))
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise ValueError(f"{text!r} is no amount of memory; write it as 8GB or 8GiB")
+    return size
+
+
+def _converted(parse: Any) -> Any:
+    def convert(type_: Any, tokens: Sequence[Any]) -> Any:
+        return parse(tokens[0].value)
+
+    return convert
+
+
+Size = Annotated[
+    tuple[int, int, int],
+    Parameter(
+        converter=_converted(parse_size),
+        n_tokens=1,
+        accepts_keys=False,
+        negative=(),
+        metavar="Z,Y,X",
+    ),
+]
+Lengths = Annotated[
+    tuple[float, float, float],
+    Parameter(
+        converter=_converted(parse_lengths),
+        n_tokens=1,
+        accepts_keys=False,
+        negative=(),
+        metavar="Z,Y,X",
+    ),
+]
+Memory = Annotated[int, Parameter(converter=_converted(parse_bytes), n_tokens=1, metavar="BYTES")]
+Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
+Region = Annotated[str | None, Parameter(metavar="Z:Z,Y:Y,X:X")]
+
+
+def open_network(name: str) -> "Network":
+    """The network that `name` means: a .znn file, a ZNN .h5 file, a checkpoint, or a zoo name.
+
+    Raises NetworkError, CheckpointError or ValueError when there is none.
+    """
+    from znn_dask.network import NetworkError, parse_znn, read_znn, zoo
+
+    path = Path(name)
+    if path.is_dir() or "://" in name:
+        from znn_dask.training.checkpoint import load_checkpoint
+
+        return parse_znn(load_checkpoint(name).network)
+    if path.suffix in (".h5", ".hdf5") and path.is_file():
+        from znn_dask.interop.znn_h5 import read_znn_h5
+
+        return read_znn_h5(path).network
+    if path.is_file():
+        return read_znn(path)
+    if name in zoo.NETWORKS:
+        return zoo.by_name(name)
+    raise NetworkError(
+        f"no network {name!r}: it is no file, no checkpoint and not in the zoo, which has "
+        f"{', '.join(zoo.NETWORKS)}"
+    )
+
+
+def connect(scheduler: str) -> "Client":
+    """A client of the scheduler at that address; raises OSError when it does not answer."""
+    from distributed import Client
+
+    try:
+        return Client(scheduler, timeout=20)
+    except (OSError, TimeoutError) as error:
+        reason = " ".join(str(error).split())
+        raise OSError(
+            f"no Dask scheduler answers at {scheduler}: {reason}; start one with `dask scheduler`"
+        ) from error

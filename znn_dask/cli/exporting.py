@@ -1,0 +1,73 @@
+"""`export`: maps and objects to TIFF, networks to ZNN."""
+
+from pathlib import Path
+
+from znn_dask.cli.arguments import Switch
+from znn_dask.cli.errors import say
+
+
+def export(source: str, target: Path, /, *, overwrite: Switch = False) -> None:
+    """Export an image, map or objects to TIFF, or a checkpoint to a ZNN .h5 network.
+
+    The ending of TARGET decides: .tif or .tiff (OME-TIFF, with voxel size), .h5, or .znn (the
+    network's text alone).
+
+    Example:
+
+        znn-dask export objects.zarr objects.tif
+
+    Parameters
+    ----------
+    source
+        An array such as volume.zarr/image, map.zarr or objects.zarr; or a checkpoint.
+    target
+        The file to write; it appears when it is complete.
+    overwrite
+        Replace TARGET.
+    """
+    if target.exists() and not overwrite:
+        raise ValueError(f"{target} exists already; choose another name or give --overwrite")
+    match target.suffix.lower():
+        case ".tif" | ".tiff":
+            from znn_dask.data.exporting import export_tiff
+
+            export_tiff(source, target)
+        case ".h5" | ".hdf5":
+            _to_znn_h5(source, target)
+        case ".znn":
+            from znn_dask.cli.arguments import open_network
+            from znn_dask.network import write_znn
+
+            write_znn(open_network(source), target)
+        case ending:
+            raise ValueError(f"{target} ends in {ending!r}; use .tif, .h5 or .znn")
+    say(f"written to {target}")
+
+
+def _to_znn_h5(checkpoint: str, target: Path) -> None:
+    import numpy as np
+
+    from znn_dask.interop.znn_h5 import ZnnFile, write_znn_h5
+    from znn_dask.network import parse_znn
+    from znn_dask.training.checkpoint import load_checkpoint
+
+    state = load_checkpoint(checkpoint)
+    curves = {
+        name: {
+            "it": series.column("step"),
+            "err": series.column("loss"),
+            "cls": series.column("error"),
+        }
+        for name, series in (("train", state.curve.train), ("test", state.curve.validation))
+    }
+    seconds = state.curve.train.column("seconds")
+    write_znn_h5(
+        target,
+        ZnnFile(
+            parse_znn(state.network),
+            {name: np.asarray(values) for name, values in state.parameters.items()},
+            {name: np.asarray(values) for name, values in state.momenta.items()},
+            curves,
+            float(seconds[-1]) if len(seconds) else 0.0,
+        ),
+    )

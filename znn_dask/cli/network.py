@@ -1,0 +1,108 @@
+"""`info` and `plan`: what a network is, and how it will be computed."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from znn_dask.cli.arguments import Memory, Size, Switch, open_network
+from znn_dask.cli.errors import say
+
+Algorithm = Literal["auto", "fft", "direct", "tiled"]
+
+
+def info(net: str, /, *, output_size: Size | None = None, svg: Path | None = None) -> None:
+    """Describe a network: layers, map sizes, field of view, parameters.
+
+    Example:
+
+        znn-dask info vd2d --output-size 1,64,64 --svg vd2d.svg
+
+    Parameters
+    ----------
+    net
+        A .znn file, a checkpoint, a ZNN .h5 file, or a name in the zoo (n4, vd2d, vd2d3d, srini2d,
+        small3d, em3d).
+    output_size
+        Output patch Z,Y,X that map sizes are given for; 1,1,1 when not given.
+    svg
+        Draw the network into this file.
+    """
+    from znn_dask.network import describe, draw
+
+    network = open_network(net)
+    print(describe(network, output_size))
+    if svg is not None:
+        svg.write_text(draw(network, output_size), encoding="utf-8")
+        say(f"drawn in {svg}")
+
+
+def plan(
+    net: str,
+    /,
+    *,
+    output_size: Size,
+    workers: int = 1,
+    threads: int | None = None,
+    memory_limit: Memory | None = None,
+    algorithm: Algorithm = "auto",
+    dtype: Literal["float32", "float64"] = "float32",
+    forward: Switch = False,
+    json_: Switch = False,
+    gantt: Path | None = None,
+) -> None:
+    """Show how a network will be computed: algorithm and tile per layer, predicted time and memory.
+
+    Nothing is computed. Times are those of this machine, whose speed is probed in a moment.
+
+    Example:
+
+        znn-dask plan em3d --output-size 24,24,24 --threads 8 --memory-limit 8GB
+
+    Parameters
+    ----------
+    net
+        A .znn file, a checkpoint, a ZNN .h5 file, or a name in the zoo.
+    output_size
+        Output patch Z,Y,X of one update.
+    workers
+        Workers of the cluster; each computes whole patches of a batch.
+    threads
+        Threads of each worker; all cores of this machine when not given.
+    memory_limit
+        Memory of a worker, such as 8GB. More is refused, with an output patch that would fit.
+    algorithm
+        How convolutions are computed; auto takes the fastest for each layer.
+    dtype
+        Precision.
+    forward
+        Plan the forward pass alone, as for prediction.
+    json_
+        Print JSON instead of a table.
+    gantt
+        Draw the simulated schedule into this .svg or .png file.
+    """
+    from znn_dask.cluster.local import cores
+    from znn_dask.taskgraph.plan import plan as make_plan
+
+    for name, value in (("workers", workers), ("threads", threads)):
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} {value}: give at least 1")
+    network = open_network(net)
+    made = make_plan(
+        network,
+        output_size,
+        workers=workers,
+        threads=threads or cores(),
+        dtype=dtype,
+        algorithm=algorithm,
+        memory_limit=memory_limit,
+        training=not forward,
+    )
+    print(json.dumps(made.to_dict(), indent=2) if json_ else made.explain())
+    if gantt is not None:
+        from znn_dask.report.schedule import plan_gantt
+
+        plan_gantt(made, title=f"{net}, output patch {','.join(map(str, output_size))}").savefig(
+            gantt, dpi=150
+        )
+        say(f"schedule drawn in {gantt}")

@@ -1,0 +1,81 @@
+"""`predict`: a trained network over a whole volume."""
+
+from typing import Literal
+
+from znn_dask.cli.arguments import Region, Switch, connect
+from znn_dask.cli.errors import say
+
+
+def predict(
+    checkpoint: str,
+    image: str,
+    out: str,
+    /,
+    *,
+    scheduler: str | None = None,
+    border: Literal["valid", "mirror"] = "valid",
+    augment: Literal[1, 8, 16] = 1,
+    dtype: Literal["float32", "uint8"] = "float32",
+    region: Region = None,
+    output: str | None = None,
+    memory_limit: str | None = None,
+    overwrite: Switch = False,
+) -> None:
+    """Run a trained network over an image, block by block, and write its map as OME-Zarr.
+
+    Finished blocks are recorded: run the same line again after an interruption and only the missing
+    ones are computed, to the same bits.
+
+    Example:
+
+        znn-dask predict checkpoints volume.zarr/image map.zarr --border mirror --augment 8
+
+    Parameters
+    ----------
+    checkpoint
+        A checkpoint, or a folder of them (its latest).
+    image
+        The image, such as volume.zarr/image.
+    out
+        Where the map goes, a new folder such as map.zarr.
+    scheduler
+        Address of a Dask scheduler (tcp://..., tls://...), whose workers then compute; threads of
+        this process when not given.
+    border
+        valid: only voxels whose whole field of view lies in the image; mirror: all voxels, with the
+        image continued by reflection.
+    augment
+        Average over so many flips (8) or flips and transposes (16); takes as many times longer.
+    dtype
+        uint8 takes a quarter of the room, with 255 for 1.
+    region
+        Image voxels that the map shall lie over, as 0:100,:,190:250 (z,y,x).
+    output
+        Output node, where the network has several.
+    memory_limit
+        Memory for blocks in flight, such as 4GB.
+    overwrite
+        Begin again where another prediction is at OUT.
+    """
+    from znn_dask.inference.predict import predict as run
+    from znn_dask.segmentation.maps import parse_region
+
+    client = None if scheduler is None else connect(scheduler)
+    try:
+        place = run(
+            checkpoint,
+            image,
+            out,
+            client=client,
+            border=border,
+            augment=False if augment == 1 else augment,
+            dtype=dtype,
+            output=output,
+            region=None if region is None else parse_region(region),
+            memory_limit=memory_limit,
+            overwrite=overwrite,
+        )
+    finally:
+        if client is not None:
+            client.close()
+    say(f"map in {place}; next: znn-dask segment {out} objects.zarr")

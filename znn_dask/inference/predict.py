@@ -1,0 +1,269 @@
+"""Predicting a whole volume, block by block; may be interrupted anywhere and run again."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+from distributed.system import MEMORY_LIMIT
+
+from znn_dask.data.preprocessing import Preprocessing
+from znn_dask.inference import settings, store
+from znn_dask.inference.augment import Variant, margin
+from znn_dask.inference.blocks import (
+    BlockPlan,
+    Border,
+    PredictionError,
+    Triple,
+    half_field,
+    output_extent,
+    triple,
+)
+from znn_dask.inference.drivers import Need, local_threads, run_local
+from znn_dask.inference.job import UINT8_LEVELS, Job
+from znn_dask.inference.metadata import prediction_attributes
+from znn_dask.inference.on_dask import USABLE, run_on_dask
+from znn_dask.inference.progress import show
+from znn_dask.inference.sizing import (
+    DEFAULT_BLOCK_BYTES,
+    NOMINAL_THREADS,
+    Cost,
+    choose,
+    chunks_of,
+)
+from znn_dask.network import Network, parse_znn
+from znn_dask.taskgraph import Arithmetic, ForwardPass, choose_arithmetic
+from znn_dask.training.checkpoint import CheckpointState, load_checkpoint
+
+
+def predict(
+    checkpoint: str | Path | CheckpointState,
+    image: Any,
+    out: str | Path,
+    *,
+    client: Client | None = None,
+    block: Triple | None = None,
+    chunks: Triple | None = None,
+    border: Border = "valid",
+    augment: bool | int = False,
+    dtype: settings.OutputType = "float32",
+    output: str | None = None,
+    region: Any = None,
+    memory_limit: int | str | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> str:
+    """Run a trained network over an image and write the result as OME-Zarr; returns where it is.
+
+    The output group holds array "0", (c,z,y,x): what the loss was computed from, so softmaxed where
+    the loss is softmax. Blocks that are finished are recorded: the same call after an interruption
+    computes only the missing ones, and the result has the bits of an uninterrupted run.
+
+    checkpoint: path of a checkpoint, or of a folder of them (its latest), or a loaded one
+    image: (z,y,x) or (c,z,y,x): path such as "in.zarr/image", open Volume, Zarr or numpy array; one
+        of each input node by name where they differ
+    client: Dask client whose workers compute; None: threads of this process
+    block, chunks: voxels z,y,x that one task computes, and of the output's chunks; chosen if None
+    border: "valid": only voxels whose whole field of view lies in the image; "mirror": all voxels,
+        with the image continued symmetrically
+    augment: average over 8 flips (True or 8), or with transposes of y and x (16)
+    dtype: "float32", or "uint8" with 255 for 1
+    output: output node, where the network has several
+    region: image voxels that the output shall lie over: three slices or (start, stop), z,y,x
+    memory_limit: what all blocks in flight may take, in each process; bytes or such as "4 GB"
+    overwrite: begin again where another prediction is at `out`
+    progress: show a bar
+
+    Raises PredictionError, one line: a request that does not fit the image or network, something
+    else at `out`, or a block that failed repeatedly.
+    """
+    state = checkpoint if isinstance(checkpoint, CheckpointState) else load_checkpoint(checkpoint)
+    place = settings.absolute(out)
+    memory = settings.resolve_bytes(memory_limit)
+    network = parse_znn(state.network)
+    node = settings.resolve_output(network, output)
+    softmax, affinity = "softmax" in state.loss, state.target == "affinity"
+    settings.check_dtype(dtype, softmax, node)
+    images = settings.resolve_images(image, network)
+    fields = settings.resolve_fields(network)
+    used = settings.resolve_variants(augment, fields, node, affinity)
+
+    stored = store.read_record(place)
+    if overwrite and stored is not None:
+        store.remove(place)
+        stored = None
+    cost = Cost(network, passes=len(used))
+    plan = _plan(
+        triple(next(iter(images.values())).shape[-3:]),
+        fields,
+        border,
+        region,
+        block,
+        chunks,
+        margin(used, affinity),
+        cost,
+        memory,
+        BlockPlan.from_json(stored["plan"]) if stored is not None else None,
+    )
+    arithmetic = _arithmetic(network, plan, used, stored)
+    record = {
+        "format": store.FORMAT,
+        "checkpoint": store.parameters_fingerprint(
+            {
+                "network": state.network,
+                "loss": state.loss,
+                "target": state.target,
+                "preprocessing": dict(state.preprocessing),
+            },
+            state.parameters,
+        ),
+        "image": "+".join(store.image_fingerprint(array) for array in images.values()),
+        "output node": node.name,
+        "augment": len(used),
+        "dtype": dtype,
+        "plan": plan.to_json(),
+        "arithmetic": [how.to_dict() for how in arithmetic.values()],
+    }
+    if stored is not None:
+        store.check_same(place, stored, record)
+    need = Need(cost.bytes(plan.compute_shape), sum(map(cost.shared_bytes, arithmetic.values())))
+    here = memory or int(USABLE * MEMORY_LIMIT)
+    if client is None:
+        need.check(here)
+
+    voxel_size = settings.voxel_size(next(iter(images.values())))
+    half = half_field(plan.field_of_view)
+    target = store.begin(
+        place,
+        record,
+        prediction_attributes(
+            Path(place).name,
+            voxel_size,
+            [(o + h) * v for o, h, v in zip(plan.origin, half, voxel_size, strict=True)],
+            1 / UINT8_LEVELS if dtype == "uint8" else 1.0,
+        ),
+        (node.size, *plan.output_shape),
+        plan.unit,
+        dtype,
+    )
+    job = Job(
+        plan=plan,
+        forward={
+            size: ForwardPass(network, dict(state.parameters), size, arithmetic=how)
+            for size, how in arithmetic.items()
+        },
+        images=images,
+        preprocessing=_preprocessing(place, state.preprocessing, images),
+        output=node.name,
+        softmax=softmax,
+        variants=used,
+        affinity=affinity,
+        target=target,
+        markers=store.Markers(place, store.run_name(record)),
+    )
+    done = job.markers.done()
+    missing = (k for k in range(plan.count) if k not in done)
+    reports = (
+        run_local(job, missing, need.lanes(local_threads(), here))
+        if client is None
+        else run_on_dask(job, missing, client, need, memory)
+    )
+    with closing(reports):
+        shown = show(reports, len(done), plan.count, Path(place).name) if progress else reports
+        for _ in shown:
+            pass
+    return place
+
+
+@dataclass(frozen=True)
+class PredictionStatus:
+    """How far a prediction has come."""
+
+    plan: BlockPlan
+    done: int
+
+    @property
+    def finished(self) -> bool:
+        return self.done == self.plan.count
+
+
+def prediction_status(out: str | Path) -> PredictionStatus:
+    """Status of the prediction at `out`; raises PredictionError where there is none."""
+    place = settings.absolute(out)
+    record = store.read_record(place)
+    if record is None:
+        raise PredictionError(f"{place} does not exist: predict into it first")
+    markers = store.Markers(place, store.run_name(record))
+    return PredictionStatus(BlockPlan.from_json(record["plan"]), len(markers.done()))
+
+
+def _plan(
+    image_shape: Triple,
+    fields: Mapping[str, Triple],
+    border: Border,
+    region: Any,
+    block: Triple | None,
+    chunks: Triple | None,
+    margin: Triple,
+    cost: Cost,
+    memory: int | None,
+    stored: BlockPlan | None,
+) -> BlockPlan:
+    fov = triple(max(axis) for axis in zip(*fields.values(), strict=True))
+    box = settings.resolve_region(region, image_shape)
+    origin, shape = output_extent(image_shape, fov, border, box)
+    asked_block = settings.resolve_shape("block", block, shape)
+    asked_chunks = settings.resolve_shape("chunks", chunks, shape)
+    # What is half written goes on with the shapes it has, whatever chose them.
+    kept = stored is not None and stored.output_shape == shape and asked_chunks is None
+    if kept and stored is not None and asked_block in (None, stored.block):
+        unit, cut = stored.unit, stored.block
+    elif asked_block is not None:
+        unit, cut = asked_chunks or chunks_of(asked_block, shape), asked_block
+    else:
+        unit, cut = _choose(shape, cost, memory, asked_chunks, margin)
+    return BlockPlan(image_shape, dict(fields), border, origin, shape, unit, cut, margin)
+
+
+def _choose(
+    shape: Triple, cost: Cost, memory: int | None, chunks: Triple | None, margin: Triple
+) -> tuple[Triple, Triple]:
+    if memory is None:
+        return choose(shape, cost, DEFAULT_BLOCK_BYTES, chunks, margin)
+    # Rather many blocks at a time than large ones; but in little memory one is better than none.
+    for share in (NOMINAL_THREADS, 4, 2):
+        try:
+            return choose(shape, cost, min(memory // share, DEFAULT_BLOCK_BYTES), chunks, margin)
+        except PredictionError:
+            continue
+    return choose(shape, cost, memory, chunks, margin)
+
+
+def _arithmetic(
+    network: Network,
+    plan: BlockPlan,
+    used: tuple[Variant, ...],
+    stored: Mapping[str, Any] | None,
+) -> dict[Triple, Arithmetic]:
+    """How to compute each output size: as the stored blocks were, or else by the cost table."""
+    kept = [Arithmetic.from_dict(how) for how in stored["arithmetic"]] if stored else []
+    known = {how.output_size: how for how in kept}
+    sizes = dict.fromkeys(variant.shape(plan.compute_shape) for variant in used)
+    return {
+        size: known.get(size) or choose_arithmetic(network, size, training=False) for size in sizes
+    }
+
+
+def _preprocessing(
+    out: str, trained: Mapping[str, Any], images: Mapping[str, Any]
+) -> dict[str, Preprocessing]:
+    """The checkpoint's rule with each image's own statistics, as in training."""
+    kept = store.load_preprocessing(out)
+    if kept is not None:
+        return {name: Preprocessing.from_dict(kept[name]) for name in images}
+    rule = Preprocessing.from_dict(trained) if trained else Preprocessing("none")
+    fitted = {name: rule.fit(array) for name, array in images.items()}
+    store.save_preprocessing(out, {name: rule.to_dict() for name, rule in fitted.items()})
+    return fitted

@@ -1,0 +1,17 @@
+"""Pictures of volumes, curves and schedules, and the HTML report that shows them."""
+
+from znn_dask.report.charts import learning_curve, schedule_gantt
+from znn_dask.report.html import Fact, Picture, Section, Table, write_report
+from znn_dask.report.pictures import save, slice_panels
+
+__all__ = [
+    "Fact",
+    "Picture",
+    "Section",
+    "Table",
+    "learning_curve",
+    "save",
+    "schedule_gantt",
+    "slice_panels",
+    "write_report",
+]

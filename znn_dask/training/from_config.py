@@ -1,0 +1,153 @@
+"""From a training configuration to a trainer, and what is left beside its checkpoints."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import fsspec
+from distributed import Client
+
+from znn_dask.data import PatchSampler, Volume, open_volume
+from znn_dask.network import Network, read_znn, zoo
+from znn_dask.training.checkpoint import list_checkpoints, load_checkpoint
+from znn_dask.training.config import Config, ConfigError
+from znn_dask.training.config_schema import DataSection, VolumeEntry
+from znn_dask.training.curve import should_stop
+from znn_dask.training.figure import learning_curve_png
+from znn_dask.training.initial import initial_parameters
+from znn_dask.training.objective import objective
+from znn_dask.training.seeding import seed_parameters
+from znn_dask.training.trainer import Trainer
+
+
+def trainer_from_config(
+    config: Config, client: Client | None = None, resume: bool = False, *, progress: bool = True
+) -> Trainer:
+    """The trainer that a configuration describes, at its first step or, to `resume`, its latest.
+
+    client: where it will run; the current cluster, or a new local one, when not given.
+
+    Raises ConfigError where the configuration contradicts itself or its folder, and what `Trainer`
+    and its parts raise (ValueErrors of one line).
+    """
+    training, data = config.training, config.data
+    network = _network(config)
+    folder = training.folder
+    if not resume:
+        _refuse_mixing(folder)
+    elif not list_checkpoints(folder):
+        raise ConfigError(f"{folder} holds no checkpoint to resume from; train without --resume")
+    parameters = None
+    if config.network.seed_from is not None and not resume:
+        source = load_checkpoint(config.network.seed_from)
+        goal = objective(network, config.loss, data.target, config.network.output_function)
+        own = initial_parameters(goal.network, training.seed, training.dtype)
+        parameters, _ = seed_parameters(goal.network, own, source.parameters)
+    return Trainer(
+        network,
+        _volumes(data.train),
+        training.output_size,
+        loss=config.loss,
+        target=data.target,
+        output_function=config.network.output_function,
+        optimizer=config.sgd,
+        validation=_validation(config, network),
+        seed=training.seed,
+        batch=training.batch,
+        dtype=training.dtype,
+        algorithm=config.execution.algorithm,
+        memory_limit=config.execution.memory_bytes,
+        folder=folder,
+        checkpoint_every=training.checkpoint_every,
+        validate_every=training.validate_every,
+        validation_patches=training.validation_patches,
+        early_stopping=training.early_stopping,
+        keep=training.keep,
+        resume=folder if resume else None,
+        parameters=parameters,
+        client=client,
+        config=config.to_dict(),
+        progress=progress,
+        augment=data.augment,
+        **_sampling(data, data.train, network, "data.train"),
+    )
+
+
+def finished(trainer: Trainer, config: Config) -> bool:
+    """Whether nothing is left to do: all updates are made, or validation said stop."""
+    patience = config.training.early_stopping
+    losses = [point.loss for point in trainer.curve.validation]
+    stopped = patience > 0 and should_stop(losses, patience)
+    return stopped or trainer.step >= config.training.updates
+
+
+def save_curve(trainer: Trainer, folder: str) -> str:
+    """Write the learning curve beside the checkpoints, as picture and JSON; returns the picture."""
+    picture = f"{folder}/learning-curve.png"
+    title = f"{trainer.step:,} updates, loss {trainer.loss}"
+    with fsspec.open(picture, "wb") as file:
+        file.write(learning_curve_png(trainer.curve, title))
+    with fsspec.open(f"{folder}/learning-curve.json", "w", encoding="utf-8") as file:
+        json.dump(trainer.curve.to_json(), file)
+    return picture
+
+
+def _network(config: Config) -> Network:
+    section = config.network
+    if section.file is not None:
+        return read_znn(section.file)
+    assert section.zoo is not None  # the configuration has one of both
+    return zoo.by_name(section.zoo, {"boundary": 2, "affinity": 3}[config.data.target])
+
+
+def _refuse_mixing(folder: str) -> None:
+    """Two trainings in one folder would remove each other's checkpoints."""
+    if earlier := list_checkpoints(folder):
+        raise ConfigError(
+            f"{folder} holds a training already ({earlier[-1].step} updates); go on with --resume, "
+            "or choose another training.folder"
+        )
+
+
+def _volumes(entries: Sequence[VolumeEntry]) -> list[Volume]:
+    return [open_volume(entry.volume) for entry in entries]
+
+
+def _sampling(
+    data: DataSection, entries: Sequence[VolumeEntry], network: Network, key: str
+) -> dict[str, Any]:
+    """Arguments of `PatchSampler` that these entries ask for."""
+    first = entries[0]
+    for entry in entries[1:]:
+        for name in ("image", "labels", "mask"):
+            here, there = getattr(entry, name), getattr(first, name)
+            if here != there:
+                raise ConfigError(
+                    f"{key}: {name} is {there!r} in {first.volume} but {here!r} in {entry.volume}; "
+                    "give the items of all volumes the same names"
+                )
+    return {
+        "images": {node.name: first.image for node in network.inputs},
+        "labels": {node.name: first.labels for node in network.outputs},
+        "mask": first.mask,
+        "region": [entry.region for entry in entries],
+        "preprocessing": data.preprocessing,
+        "border": data.border,
+        "balance": data.rebalance,
+    }
+
+
+def _validation(config: Config, network: Network) -> PatchSampler | None:
+    """Held-out patches: never augmented, the same ones every time."""
+    data, training = config.data, config.training
+    if not data.validation:
+        return None
+    return PatchSampler(
+        _volumes(data.validation),
+        network.input_sizes(training.output_size),
+        {node.name: training.output_size for node in network.outputs},
+        data.target,
+        seed=training.seed + 1,
+        augment=False,
+        **_sampling(data, data.validation, network, "data.validation"),
+    )
