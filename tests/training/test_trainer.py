@@ -17,6 +17,7 @@ import pytest
 from distributed import Client, LocalCluster
 from striped_volume import NETWORK, OUTPUT, write_volume
 
+from znn_dask.cluster import session as session_module
 from znn_dask.cluster.checks import ClusterError, ClusterWarning, check_cluster
 from znn_dask.cluster.local import local_cluster
 from znn_dask.cluster.session import LOST, Session
@@ -247,7 +248,7 @@ def test_divergence_names_the_last_good_checkpoint(
 
 @DIVERGES
 def test_divergence_before_any_checkpoint(make: Make):
-    trainer = make(optimizer=SGD(1e30))
+    trainer = make(optimizer=SGD(1e38))
     with pytest.raises(TrainingError, match="there is no checkpoint yet"):
         trainer.fit(50)
     assert trainer.step == 0
@@ -285,8 +286,8 @@ def test_parts_that_do_not_fit_are_refused_at_once(volume: Path, client: Client)
     wrong = NETWORK.conv("c4", 5, 1, "linear")
     with pytest.raises(ValueError, match=r"5 channels; use 2 \(boundary\) or 3 \(affinity\)"):
         Trainer(wrong, volume, OUTPUT, client=client)
-    with pytest.raises(ValueError, match="would fit"):
-        Trainer(NETWORK, volume, OUTPUT, client=client, memory_limit=100_000)
+    with pytest.raises(ValueError, match=r"output size 2,6,6 needs .* GB, the limit is"):
+        Trainer(NETWORK, volume, OUTPUT, client=client, memory_limit=1000)
     with pytest.raises(ValueError, match="unknown loss 'cube'"):
         Trainer(NETWORK, volume, OUTPUT, client=client, loss="cube")
 
@@ -326,18 +327,21 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_checkpoint(volume: Path, tmp_path: Path, number: signal.Signals):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_checkpoint(
+    volume: Path, tmp_path: Path, number: signal.Signals, code: int
+):
+    """After Ctrl-C the program goes on; a job that is terminated exits."""
     process = start_process(STOPPED, volume, tmp_path / "c")
     wait_until(lambda: process.poll() is not None or latest(tmp_path / "c"))
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    assert process.returncode == code, err
     assert err == ""
-    _, _, step, path, points = out.split()
+    path = latest(tmp_path / "c")
     saved = load_checkpoint(path)
-    assert saved.step == int(step) == int(points) == len(saved.curve.train)
-    assert path == str(latest(tmp_path / "c"))
+    assert saved.step == len(saved.curve.train) > 0
+    assert out == (f"stopped at {saved.step} {path} {saved.step}\n" if code == 0 else "")
 
 
 def test_fit_works_outside_the_main_thread(make: Make):
@@ -363,14 +367,14 @@ def kill_worker_when(client: Client, condition: Callable[[], Any]) -> threading.
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize(("workers", "steps"), [(1, 3), (2, 0)])
 def test_a_killed_worker_changes_nothing(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, steps: int
 ):
     """With one worker its nanny starts another; with two the other one takes over."""
     group(monkeypatch, steps)
-    batch, updates = workers, 120
+    monkeypatch.setattr(session_module, "_LOOK_SECONDS", 0.2)
+    batch, updates = workers, 50
     settings = {"batch": batch, "checkpoint_every": 10}
     expected = trained(make(folder=tmp_path / "undisturbed", **settings), updates)
     folder = tmp_path / "disturbed"
@@ -405,7 +409,7 @@ def dask_cluster(workers: int) -> LocalCluster:
     """A cluster with Dask's own settings."""
     address = "127.0.0.1:0"
     return LocalCluster(
-        workers, threads_per_worker=1, processes=False, dashboard_address=address,
+        n_workers=workers, threads_per_worker=1, processes=False, dashboard_address=address,
         worker_dashboard_address=address,
     )  # fmt: skip
 
@@ -447,15 +451,19 @@ def test_cutting_bounds_what_dask_remembers(make: Make, client: Client, whole_st
     session = Session(client, spec, whole_steps=whole_steps)
     session.start(trainer.parameters, None, 0)
     rule = UpdateRule(0.01, 0.9, 0.0, 1 / math.prod(OUTPUT))
-    seen = []
-    for first in range(0, 60, 3):
+
+    def train_three(first: int) -> None:
         for report in session.train(first, [rule] * 3):
             session.result(report)
+
+    seen = []
+    for first in range(0, 60, 3):
+        train_three(first)
         seen.append(tasks(client))
         if first % 15 == 12:
             session.cut(first + 3)
             wait_until(lambda: tasks(client) <= 4)
-    assert max(seen[5:]) <= max(seen[:5])  # each stretch is like the first
+    assert max(seen) < (20 if whole_steps else 200)  # without cuts twice, or four times as many
     parameters, _ = session.result(session.snapshot(60))
     assert all(np.isfinite(p).all() for p in parameters.values())
     session.close()
