@@ -1,6 +1,7 @@
 """Typed tasks: complete, in order, and of the right type."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,25 +9,35 @@ import pytest
 from planned_networks import NETWORKS
 
 from znn_dask.kernels.geometry import box_shape, intersect
-from znn_dask.network import Network, read_znn
+from znn_dask.network import read_znn
 from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.cost import TaskCost
 from znn_dask.taskgraph.layers import Layers, compile_layers
 from znn_dask.taskgraph.tasks import LOAD, LOSS, TYPE, Task, TaskId, expand
 
 
-@pytest.fixture(params=[*NETWORKS, "conv3d", "maxfilter", "dag"])
-def named(request: pytest.FixtureRequest) -> tuple[Network, tuple[int, int, int]]:
-    if request.param in NETWORKS:
-        return NETWORKS[request.param]
-    folder: Path = request.getfixturevalue("shared")
-    return read_znn(folder / "znn/golden" / f"{request.param}.znn"), (4, 6, 6)
+@cache
+def compiled(name: str, algorithm: str, golden: Path | None) -> Layers:
+    network, size = (
+        (read_znn(golden / f"{name}.znn"), (4, 6, 6)) if golden is not None else NETWORKS[name]
+    )
+    return compile_layers(network, choose_arithmetic(network, size, algorithm=algorithm))
 
 
-@pytest.fixture(params=["auto", "direct", "tiled"])
-def layers(named: tuple[Network, tuple[int, int, int]], request: pytest.FixtureRequest) -> Layers:
-    network, size = named
-    return compile_layers(network, choose_arithmetic(network, size, algorithm=request.param))
+@pytest.fixture(
+    params=[
+        (name, algorithm)
+        for name in (*NETWORKS, "conv3d", "maxfilter", "dag")
+        for algorithm in ("auto", "direct", "tiled")
+    ],
+    ids="-".join,
+)
+def layers(request: pytest.FixtureRequest) -> Layers:
+    name, algorithm = request.param
+    golden = None
+    if name not in NETWORKS:
+        golden = request.getfixturevalue("shared") / "znn/golden"
+    return compiled(name, algorithm, golden)
 
 
 def by_kind(tasks: tuple[Task, ...], kind: str) -> list[Task]:
