@@ -10,7 +10,7 @@ from znn_dask.data.synthetic import synthetic_volume
 from znn_dask.network import Network, write_znn
 from znn_dask.segmentation.maps import Region
 
-SHAPE = (56, 128, 448)
+SHAPE = (56, 128, 512)
 SYNTHETIC_SEED = 7
 OUTPUT_SIZE = (20, 20, 20)
 
@@ -154,7 +154,7 @@ preprocessing = "{"standard2D" if thick else "standard3D"}"
 output_size = {size}
 updates = {updates}
 validate_every = {max(1, updates // 5)}
-validation_patches = 8
+validation_patches = 24
 checkpoint_every = {max(1, updates // 5)}
 folder = "checkpoints"
 
