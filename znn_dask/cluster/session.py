@@ -16,7 +16,7 @@ from distributed.scheduler import NoValidWorkerError
 from znn_dask.cluster.plugin import install
 from znn_dask.cluster.work import FUNCTIONS, ParkedStateLostError, TrainingSpec
 from znn_dask.taskgraph import dask_graph
-from znn_dask.taskgraph.engine import EngineClosedError
+from znn_dask.taskgraph.engine import EngineClosedError, TaskError
 from znn_dask.taskgraph.granules import Granule, Key, Names, inherit, training_segment
 from znn_dask.taskgraph.losses import LossRecord
 from znn_dask.taskgraph.state import Parameters, UpdateRule
@@ -151,6 +151,8 @@ class Session:
 
         Raises
         ------
+        TaskError
+            If a typed task failed.
         WorkerLostError
             If a worker of the session is gone: Dask would wait for its address to come back.
         """
@@ -160,6 +162,11 @@ class Session:
             except TimeoutError:
                 if future.done():
                     raise
+            except TaskError as error:
+                # In one process the scheduler keeps this very object for as long as somebody holds
+                # the future; with a traceback it would hold the future, and all the caller has.
+                error.__traceback__ = None
+                raise TaskError(*error.args) from error.__cause__
             present = self.client.scheduler_info(n_workers=-1)["workers"]
             if gone := [address for address in self._workers if address not in present]:
                 raise WorkerLostError(f"worker {gone[0]} has left the cluster")

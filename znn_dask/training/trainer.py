@@ -28,7 +28,12 @@ from znn_dask.taskgraph.engine import TaskError
 from znn_dask.taskgraph.losses import LossRecord
 from znn_dask.taskgraph.plan import plan
 from znn_dask.taskgraph.state import Parameters, UpdateRule
-from znn_dask.training.checkpoint import CheckpointState, load_checkpoint, save_checkpoint
+from znn_dask.training.checkpoint import (
+    CheckpointError,
+    CheckpointState,
+    load_checkpoint,
+    save_checkpoint,
+)
 from znn_dask.training.curve import LearningCurve, should_stop
 from znn_dask.training.initial import initial_parameters
 from znn_dask.training.loop import Cadence, Loop, stopping_on_signals
@@ -181,7 +186,8 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If the loss or a gradient is not finite, or workers are lost again and again.
+            If the loss, a gradient or a parameter is not finite, if a checkpoint cannot be
+            written, or if workers are lost again and again.
         """
         if self.step >= updates:
             return self.curve
@@ -233,13 +239,21 @@ class Trainer:
                 self.curve.validation.append(self.step, loss, error, seconds)
                 progress.validated(loss)
             if outcome.parameters is not None and outcome.momenta is not None:
-                self._parameters, self._momenta = outcome.parameters, outcome.momenta
-                self._saved_step = self.step
-                self.checkpoint = save_checkpoint(self.folder, self.state, keep=self.keep)
+                self._save(outcome.parameters, outcome.momenta)
             validated = [point.loss for point in self.curve.validation]
             if self.early_stopping and should_stop(validated, self.early_stopping):
                 progress.message(f"no improvement in {self.early_stopping} validations; stopping")
                 return
+
+    def _save(self, parameters: Parameters, momenta: Parameters) -> None:
+        """Write a checkpoint of this step; where that fails, the last one stays what counts."""
+        before = self._parameters, self._momenta, self._saved_step
+        self._parameters, self._momenta, self._saved_step = parameters, momenta, self.step
+        try:
+            self.checkpoint = save_checkpoint(self.folder, self.state, keep=self.keep)
+        except CheckpointError as error:
+            self._parameters, self._momenta, self._saved_step = before
+            raise self._failure(str(error)) from error
 
     @property
     def parameters(self) -> Parameters:
