@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cc3d
 import numpy as np
 from rich.console import Console
 
@@ -15,7 +16,13 @@ from znn_dask.demo import setup
 from znn_dask.demo.page import write_page
 from znn_dask.demo.results import Results
 from znn_dask.inference.predict import predict
-from znn_dask.segmentation import best_parameters, evaluate, raw_watershed, segment
+from znn_dask.segmentation import (
+    SegmentationParameters,
+    best_parameters,
+    evaluate,
+    raw_watershed,
+    segment,
+)
 from znn_dask.segmentation.maps import Region, open_map, read_probability
 from znn_dask.segmentation.scores import Scores
 from znn_dask.taskgraph.engine import process_engine
@@ -78,6 +85,7 @@ def run_demo(
     finally:
         client.close()
 
+    flat = setup.in_plane(voxel_size)
     image, labels, map_ = f"{volume}/image", f"{volume}/labels", folder / "map.zarr"
     with stages.stage("predicting unseen parts of the volume"):
         predict(
@@ -94,6 +102,7 @@ def run_demo(
             labels,
             region=parts.tuning,
             dust=_DUST,
+            start=SegmentationParameters(in_plane=flat),
             thresholds=_THRESHOLDS,
             seed_thresholds=_SEED_THRESHOLDS,
         )
@@ -105,10 +114,11 @@ def run_demo(
             folder / "objects.zarr",
             threshold=best.threshold,
             seed_threshold=best.seed_threshold,
+            in_plane=flat,
             region=parts.test_in_map,
             progress=False,
         )
-        scores = _score(folder / "objects.zarr", labels, parts.test)
+        scores = _score(folder / "objects.zarr", labels, parts.test, flat)
     with stages.stage("the same without learning: a watershed of the image"):
         raw, raw_scores = _baseline(volume, parts, voxel_size)
     opened = open_volume(volume)
@@ -120,7 +130,7 @@ def run_demo(
             parts=parts,
             voxel_size=voxel_size,
             image=np.asarray(opened["image"][parts.test]),
-            truth=np.asarray(opened["labels"][parts.test]),
+            truth=_pieces(np.asarray(opened["labels"][parts.test]), flat),
             boundary=read_probability(open_map(map_), "affinity", parts.test_in_map).boundary,
             objects=np.asarray(open_map(folder / "objects.zarr").array[:]),
             raw=raw,
@@ -164,21 +174,35 @@ def _baseline(
     volume: str, parts: setup.Split, voxel_size: tuple[float, float, float]
 ) -> tuple[np.ndarray, Scores]:
     """The best watershed of the raw image: its depth is chosen where the network's settings are."""
-    opened, labels = open_volume(volume), f"{volume}/labels"
+    opened, labels, flat = open_volume(volume), f"{volume}/labels", setup.in_plane(voxel_size)
 
     def flood(region: Region, depth: float) -> np.ndarray:
         image = np.asarray(opened["image"][region])
-        return raw_watershed(image, depth=depth, voxel_size=voxel_size)
+        return raw_watershed(image, depth=depth, voxel_size=voxel_size, in_plane=flat)
 
     def information(depth: float) -> float:
-        return _score(flood(parts.tuning, depth), labels, parts.tuning).vi
+        return _score(flood(parts.tuning, depth), labels, parts.tuning, flat).vi
 
     raw = flood(parts.test, min(_RAW_DEPTHS, key=information))
-    return raw, _score(raw, labels, parts.test)
+    return raw, _score(raw, labels, parts.test, flat)
 
 
-def _score(objects: Path | np.ndarray, labels: str, region: Region) -> Scores:
-    return evaluate(objects, labels, region=region, relabel_components=True, dust=_DUST)
+def _score(objects: Path | np.ndarray, labels: str, region: Region, flat: bool) -> Scores:
+    # A cell may fall into pieces at the border of a box: they are judged one by one.
+    return evaluate(
+        *(objects, labels), region=region, relabel_components=not flat, dust=_DUST, in_plane=flat
+    )
+
+
+def _pieces(labels: np.ndarray, flat: bool) -> np.ndarray:
+    """Connected components of labels (z, y, x), slice by slice where they are judged so."""
+    if not flat:
+        return labels
+    pieces = np.zeros(labels.shape, np.uint32)
+    for z, plane in enumerate(labels):
+        found = cc3d.connected_components(plane, connectivity=4, out_dtype=np.uint32)
+        pieces[z] = np.where(found, found + pieces.max(), 0)
+    return pieces
 
 
 def _absolute(path: str) -> str:
