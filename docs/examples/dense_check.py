@@ -1,6 +1,6 @@
 """Compare a block-wise prediction with one dense pass over the whole volume.
 
-    python dense_check.py CHECKPOINTS volume.zarr/image map.zarr
+python dense_check.py CHECKPOINTS volume.zarr/image map.zarr
 """
 
 import argparse
