@@ -13,15 +13,17 @@ from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 from distributed.scheduler import NoValidWorkerError
 
+from znn_dask.cluster.checks import ClusterError
 from znn_dask.cluster.plugin import install
 from znn_dask.cluster.work import FUNCTIONS, ParkedStateLostError, TrainingSpec
 from znn_dask.taskgraph import dask_graph
-from znn_dask.taskgraph.engine import EngineClosedError
+from znn_dask.taskgraph.engine import EngineClosedError, TaskError
 from znn_dask.taskgraph.granules import Granule, Key, Names, inherit, training_segment
 from znn_dask.taskgraph.losses import LossRecord
 from znn_dask.taskgraph.state import Parameters, UpdateRule
 
 _LOOK_SECONDS = 2.0
+_WAIT_SECONDS = 120
 
 
 class WorkerLostError(RuntimeError):
@@ -70,9 +72,20 @@ class Session:
         return self._names.job
 
     def start(self, parameters: Parameters, momenta: Parameters | None, step: int) -> None:
-        """Begin a new epoch from these arrays (ZNN's layout)."""
+        """Begin a new epoch from these arrays (ZNN's layout).
+
+        Raises
+        ------
+        ClusterError
+            If the cluster stays without workers.
+        """
         self.close()
-        self.client.wait_for_workers(1)
+        try:
+            self.client.wait_for_workers(1, timeout=_WAIT_SECONDS)
+        except TimeoutError as error:
+            raise ClusterError(
+                f"no worker joined the cluster within {_WAIT_SECONDS} seconds; start some"
+            ) from error
         addresses = sorted(self.client.scheduler_info(n_workers=-1)["workers"])
         self._workers = addresses[: self.spec.batch]
         names = self._names = Names(self.job, self._names.epoch + 1)
@@ -151,6 +164,8 @@ class Session:
 
         Raises
         ------
+        TaskError
+            If a typed task failed.
         WorkerLostError
             If a worker of the session is gone: Dask would wait for its address to come back.
         """
@@ -160,6 +175,11 @@ class Session:
             except TimeoutError:
                 if future.done():
                     raise
+            except TaskError as error:
+                # In one process the scheduler keeps this very object for as long as somebody holds
+                # the future; with a traceback it would hold the future, and all the caller has.
+                error.__traceback__ = None
+                raise TaskError(*error.args) from error.__cause__
             present = self.client.scheduler_info(n_workers=-1)["workers"]
             if gone := [address for address in self._workers if address not in present]:
                 raise WorkerLostError(f"worker {gone[0]} has left the cluster")

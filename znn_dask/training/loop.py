@@ -101,11 +101,13 @@ class Loop:
     def run(self, first: int, last: int) -> Iterator[Outcome]:
         """Outcomes from step `first` until `last` updates are done, or `stop` is called."""
         under_way: deque[_Submission] = deque()
-        submitted = first
+        submitted = saved = first
         last_cut = time.monotonic()
         while submitted < last or under_way:
             if self._stopping and submitted < last:
                 last = submitted
+                if not under_way and saved < submitted:
+                    under_way.append(_Submission(submitted, []))
                 if under_way and under_way[-1].snapshot is None:
                     under_way[-1].snapshot = self._session.snapshot(submitted)
                 continue
@@ -117,7 +119,10 @@ class Loop:
                 self._session.cut(submitted)
                 last_cut = time.monotonic()
                 continue
-            yield self._collect(under_way.popleft())
+            outcome = self._collect(under_way.popleft())
+            if outcome.parameters is not None:
+                saved = outcome.step
+            yield outcome
 
     def _submit(self, first: int, last: int) -> _Submission:
         step = min(first + self._steps, last, self._cadence.next_stop(first))
