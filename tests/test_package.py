@@ -131,7 +131,7 @@ def tracked() -> list[Path]:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listing = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=False)
     if listing.returncode:
-        pytest.skip("this is not a git checkout")
+        pytest.skip(f"git cannot list the checkout: {listing.stderr.decode().strip()}")
     found = (CHECKOUT / name for name in listing.stdout.decode().split("\0") if name)
     return [path for path in found if path.is_file()]
 

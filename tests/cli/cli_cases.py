@@ -54,7 +54,7 @@ def tiny_network() -> Network:
         Network()
         .input()
         .conv("c1", 3, (3, 3, 3), "tanh")
-        .conv("output", 3, (1, 3, 3), "forward_logistics", node="output")
+        .conv("c2", 3, (1, 3, 3), "forward_logistics", node="output")
     )
 
 

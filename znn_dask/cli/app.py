@@ -53,7 +53,7 @@ def _version() -> str:
 app = App(
     name="znn-dask",
     help=_HELP,
-    help_format="plaintext",
+    help_format="markdown",
     help_epilogue=_EPILOGUE,
     version=_version,
     suppress_keyboard_interrupt=False,

@@ -52,6 +52,12 @@ def _to_znn_h5(checkpoint: str, target: Path) -> None:
     from znn_dask.training.checkpoint import load_checkpoint
 
     state = load_checkpoint(checkpoint)
+    network = parse_znn(state.network)
+    if both := {n.name for n in network.nodes} & {e.name for e in network.edges}:
+        raise ValueError(
+            f"{checkpoint}: {min(both)!r} names a node group and an edge group, which a .h5 cannot "
+            "hold; rename one in the network and train again"
+        )
     curves = {
         name: {
             "it": series.column("step"),
@@ -64,7 +70,7 @@ def _to_znn_h5(checkpoint: str, target: Path) -> None:
     write_znn_h5(
         target,
         ZnnFile(
-            parse_znn(state.network),
+            network,
             {name: np.asarray(values) for name, values in state.parameters.items()},
             {name: np.asarray(values) for name, values in state.momenta.items()},
             curves,

@@ -30,10 +30,11 @@ def info(net: str, /, *, output_size: Size | None = None, svg: Path | None = Non
     from znn_dask.network import describe, draw
 
     network = open_network(net)
-    print(describe(network, output_size))
+    text = describe(network, output_size)
     if svg is not None:
         svg.write_text(draw(network, output_size), encoding="utf-8")
         say(f"drawn in {svg}")
+    print(text)
 
 
 def plan(
@@ -98,11 +99,11 @@ def plan(
         memory_limit=memory_limit,
         training=not forward,
     )
-    print(json.dumps(made.to_dict(), indent=2) if json_ else made.explain())
+    text = json.dumps(made.to_dict(), indent=2) if json_ else made.explain()
     if gantt is not None:
         from znn_dask.report.schedule import plan_gantt
 
-        plan_gantt(made, title=f"{net}, output patch {','.join(map(str, output_size))}").savefig(
-            gantt, dpi=150
-        )
+        title = f"{net}, output patch {','.join(map(str, output_size))}"
+        plan_gantt(made, title=title).savefig(gantt, dpi=150)
         say(f"schedule drawn in {gantt}")
+    print(text)

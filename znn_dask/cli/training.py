@@ -8,7 +8,9 @@ from cyclopts import Parameter
 from znn_dask.cli.arguments import Switch, connect
 from znn_dask.cli.errors import INTERRUPTED, say
 
-Overrides = Annotated[tuple[str, ...], Parameter(name="--set", negative=(), metavar="KEY=VALUE")]
+Overrides = Annotated[
+    tuple[str, ...], Parameter(name="--set", negative=(), show_default=False, metavar="KEY=VALUE")
+]
 
 
 def train(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from distributed import Client
+from threadpoolctl import threadpool_limits
 
 from znn_dask.cluster import work
 from znn_dask.cluster.session import Session
@@ -89,7 +90,8 @@ def gradients(
     if client is None:
         engine = Engine(threads=1)
         try:
-            return work.passes(work.Context(spec, engine), parameters)
+            with threadpool_limits(1):
+                return work.passes(work.Context(spec, engine), parameters)
         finally:
             engine.close()
     session = Session(client, spec, whole_steps=False)

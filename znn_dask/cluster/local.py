@@ -2,7 +2,7 @@
 
 import logging
 import os
-import warnings
+import socket
 from urllib.parse import urlsplit, urlunsplit
 
 import dask
@@ -20,6 +20,7 @@ SETTINGS = {
 """Dask settings that this package wants of a cluster."""
 
 _LOOPBACK = "127.0.0.1:0"
+_DASHBOARD_PORT = 8787
 
 
 def local_cluster(
@@ -47,18 +48,17 @@ def local_cluster(
     """
     if threads is None:
         threads = max(1, cores() // workers)
-    with dask.config.set(SETTINGS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Port .* is already in use", UserWarning)
+    with dask.config.set(SETTINGS):
         return Client(
             n_workers=workers,
             threads_per_worker=threads,
             processes=processes,
             host="127.0.0.1" if processes else None,
             # Without an address both would serve their status pages on all interfaces.
-            dashboard_address="127.0.0.1:8787" if dashboard else _LOOPBACK,
+            dashboard_address=_free_address() if dashboard else _LOOPBACK,
             scheduler_kwargs={"dashboard": dashboard},
             worker_dashboard_address=None if processes else _LOOPBACK,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,  # errors reach whoever waits for the result
         )
 
 
@@ -72,6 +72,17 @@ def dashboard_link(client: Client) -> str:
         parts = urlsplit(link)
         return urlunsplit(parts._replace(netloc=f"127.0.0.1:{parts.port}"))
     return link
+
+
+def _free_address() -> str:
+    """The usual address of a dashboard, or one with any port when that is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", _DASHBOARD_PORT))
+        except OSError:
+            return _LOOPBACK
+    return f"127.0.0.1:{_DASHBOARD_PORT}"
 
 
 def cores() -> int:

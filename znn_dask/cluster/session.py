@@ -13,6 +13,7 @@ from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 from distributed.scheduler import NoValidWorkerError
 
+from znn_dask.cluster.checks import ClusterError
 from znn_dask.cluster.plugin import install
 from znn_dask.cluster.work import FUNCTIONS, ParkedStateLostError, TrainingSpec
 from znn_dask.taskgraph import dask_graph
@@ -22,6 +23,7 @@ from znn_dask.taskgraph.losses import LossRecord
 from znn_dask.taskgraph.state import Parameters, UpdateRule
 
 _LOOK_SECONDS = 2.0
+_WAIT_SECONDS = 120
 
 
 class WorkerLostError(RuntimeError):
@@ -70,9 +72,20 @@ class Session:
         return self._names.job
 
     def start(self, parameters: Parameters, momenta: Parameters | None, step: int) -> None:
-        """Begin a new epoch from these arrays (ZNN's layout)."""
+        """Begin a new epoch from these arrays (ZNN's layout).
+
+        Raises
+        ------
+        ClusterError
+            If the cluster stays without workers.
+        """
         self.close()
-        self.client.wait_for_workers(1)
+        try:
+            self.client.wait_for_workers(1, timeout=_WAIT_SECONDS)
+        except TimeoutError as error:
+            raise ClusterError(
+                f"no worker joined the cluster within {_WAIT_SECONDS} seconds; start some"
+            ) from error
         addresses = sorted(self.client.scheduler_info(n_workers=-1)["workers"])
         self._workers = addresses[: self.spec.batch]
         names = self._names = Names(self.job, self._names.epoch + 1)

@@ -68,7 +68,8 @@ def _outcome(results: Results) -> Section:
         "Merge threshold "
         f"{how.threshold:g} and seed threshold {how.seed_threshold:g} were chosen beside the "
         "training part, and so were the settings of the watershed of the bare image that the "
-        "scores are compared with.",
+        "scores are compared with."
+        + (" Slices are thick here, so each is segmented and judged by itself." * how.in_plane),
         pictures=[
             Picture(
                 slice_panels(

@@ -10,7 +10,7 @@ from znn_dask.data.synthetic import synthetic_volume
 from znn_dask.network import Network, write_znn
 from znn_dask.segmentation.maps import Region
 
-SHAPE = (56, 128, 448)
+SHAPE = (56, 128, 512)
 SYNTHETIC_SEED = 7
 OUTPUT_SIZE = (20, 20, 20)
 
@@ -103,12 +103,17 @@ def check_volume(path: str) -> tuple[tuple[int, ...], VoxelSize]:
     return image.shape, volume.voxel_size
 
 
+def in_plane(voxel_size: VoxelSize) -> bool:
+    """Whether slices are so thick that each is segmented and judged by itself."""
+    return voxel_size[0] > _ANISOTROPIC * min(voxel_size[1:])
+
+
 def demo_network(voxel_size: VoxelSize) -> Network:
     """A small network for affinities that sees about 20 voxels in plane.
 
     Where slices are thick it looks at few of them.
     """
-    thick = voxel_size[0] > _ANISOTROPIC * min(voxel_size[1:])
+    thick = in_plane(voxel_size)
     thin, deep = (1, 3) if thick else (3, 5)
     pool = (1, 2, 2) if thick else (2, 2, 2)
     return (
@@ -126,7 +131,7 @@ def write_config(out: Path, volume: str, parts: Split, voxel_size: VoxelSize, up
     """`network.znn` and `config.toml` for `znn-dask train`; returns the latter."""
     network = demo_network(voxel_size)
     write_znn(network, out / "network.znn")
-    thick = voxel_size[0] > _ANISOTROPIC * min(voxel_size[1:])
+    thick = in_plane(voxel_size)
     needed = network.input_sizes((1, 1, 1))["input"]
     size = [
         max(1, min(n, s.stop - s.start - f))
@@ -154,7 +159,7 @@ preprocessing = "{"standard2D" if thick else "standard3D"}"
 output_size = {size}
 updates = {updates}
 validate_every = {max(1, updates // 5)}
-validation_patches = 8
+validation_patches = 24
 checkpoint_every = {max(1, updates // 5)}
 folder = "checkpoints"
 

@@ -9,6 +9,7 @@ import math
 import time
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from znn_dask.kernels import costs, memory
 from znn_dask.kernels.convolution import make_convolution
@@ -129,6 +130,7 @@ def map_spectra_bytes(layers: Layers, edge: str) -> int:
 
 
 @functools.cache
+@threadpool_limits.wrap(limits=1)
 def calibrate() -> float:
     """Seconds here per second of the reference core: one convolution, timed for a moment.
 

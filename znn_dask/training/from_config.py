@@ -6,6 +6,7 @@ from typing import Any
 
 import fsspec
 from distributed import Client
+from rich.console import Console
 
 from znn_dask.data import PatchSampler, Volume, open_volume
 from znn_dask.network import Network, read_znn, zoo
@@ -42,7 +43,9 @@ def trainer_from_config(
         source = load_checkpoint(config.network.seed_from)
         goal = objective(network, config.loss, data.target, config.network.output_function)
         own = initial_parameters(goal.network, training.seed, training.dtype)
-        parameters, _ = seed_parameters(goal.network, own, source.parameters)
+        parameters, report = seed_parameters(goal.network, own, source.parameters)
+        if progress:
+            Console(stderr=True).print(str(report), markup=False, highlight=False, soft_wrap=True)
     return Trainer(
         network,
         _volumes(data.train),

@@ -6,7 +6,6 @@ When a worker is lost, the next epoch replays from the last snapshot to the same
 import itertools
 import math
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ import distributed
 import numpy as np
 from distributed import Client
 
-from znn_dask.cluster.checks import ClusterWarning, warn_about
-from znn_dask.cluster.fingerprint import difference, library_fingerprint
+from znn_dask.cluster.checks import ClusterError, warn_about
+from znn_dask.cluster.fingerprint import library_fingerprint
 from znn_dask.cluster.local import cores, local_cluster
 from znn_dask.cluster.session import LOST, Session
 from znn_dask.cluster.work import TrainingSpec
-from znn_dask.data import PatchSampler
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import Network, format_znn
 from znn_dask.taskgraph.arithmetic import Arithmetic
@@ -34,11 +32,13 @@ from znn_dask.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from znn_dask.training.continuation import check_continuation
 from znn_dask.training.curve import LearningCurve, should_stop
 from znn_dask.training.initial import initial_parameters
 from znn_dask.training.loop import Cadence, Loop, stopping_on_signals
 from znn_dask.training.objective import objective
 from znn_dask.training.optimizer import SGD
+from znn_dask.training.patches import patch_source
 from znn_dask.training.progress import Silent, TrainingProgress
 
 _MOST_RESTARTS = 5  # without a new snapshot in between
@@ -156,11 +156,13 @@ class Trainer:
             memory_limit=memory_limit,
         )
         validation_region = sampling.pop("validation_region", None)
-        self.source = self._sampler(volume, sampling, seed)
+        self.source = patch_source(self.network, self.target, output_size, volume, seed, sampling)
         self.validation = None
         if validation is not None:
             held_out = sampling | {"augment": False, "region": validation_region}
-            self.validation = self._sampler(validation, held_out, seed + 1)
+            self.validation = patch_source(
+                *(self.network, self.target, output_size), validation, seed + 1, held_out
+            )
         self._parameters = parameters or initial_parameters(self.network, seed, dtype)
         self._momenta: Parameters | None = None
         if saved is not None:
@@ -217,7 +219,7 @@ class Trainer:
                             raise self._failure(f"workers were lost {restarts} times") from error
                         self._rewind()
                         progress.message(f"a worker was lost; replaying from update {self.step}")
-        except TaskError as error:
+        except (TaskError, ClusterError) as error:
             raise self._failure(str(error)) from error
         finally:
             self._rewind()
@@ -299,52 +301,9 @@ class Trainer:
         )
         return TrainingError(f"training stopped after update {self.step}: {reason}; {kept}")
 
-    def _sampler(self, volume: Any, sampling: dict[str, Any], seed: int) -> PatchSampler:
-        if isinstance(volume, PatchSampler):
-            return volume
-        network = self.network
-        outputs = {node.name: self.output_size for node in network.outputs}
-        sampler = PatchSampler(
-            volume,
-            network.input_sizes(self.output_size),
-            outputs,
-            self.target,  # type: ignore[arg-type]
-            seed=seed,
-            **sampling,
-        )
-        for node in network.inputs:
-            found = sampler.input_channels[node.name]
-            if found != node.size:
-                raise ValueError(
-                    f"input {node.name!r} has {node.size} channels, its image has {found}"
-                )
-        return sampler
-
     def _resume(self, saved: CheckpointState) -> None:
-        """Take everything from a checkpoint; refuse what would not be a continuation."""
-        wanted = {
-            "network": (saved.network, format_znn(self.network)),
-            "output size": (tuple(saved.output_size), tuple(self.output_size)),
-            "loss": (saved.loss, self.loss),
-            "seed": (saved.seed, self.seed),
-            "batch": (saved.data.get("batch", 1), self.batch),
-        }
-        for what, (there, here) in wanted.items():
-            if there != here:
-                shown = "differs" if what == "network" else f"is {here}, the checkpoint has {there}"
-                raise ValueError(f"cannot resume: the {what} {shown}; start a new training instead")
-        if saved.data.get("train") != self.source.fingerprint:
-            warnings.warn(
-                "the training data or its sampling changed since the checkpoint",
-                ClusterWarning,
-                stacklevel=3,
-            )
-        if different := difference(library_fingerprint(), saved.libraries):
-            warnings.warn(
-                f"libraries changed since the checkpoint, bits may differ: {different}",
-                ClusterWarning,
-                stacklevel=3,
-            )
+        """Go on from a checkpoint."""
+        check_continuation(saved, self.state)
         self._parameters, self._momenta = dict(saved.parameters), dict(saved.momenta)
         self.step = self._saved_step = saved.step
         self.curve = saved.curve

@@ -1,0 +1,38 @@
+"""Whether a training may go on from a checkpoint."""
+
+import warnings
+
+from znn_dask.cluster.checks import ClusterWarning
+from znn_dask.cluster.fingerprint import difference
+from znn_dask.training.state import CheckpointState
+
+
+def check_continuation(saved: CheckpointState, new: CheckpointState) -> None:
+    """Refuse to go on from `saved` with settings that would make another training of it.
+
+    Warns where data or libraries changed, which may change the bits.
+
+    Raises
+    ------
+    ValueError
+        If network, output size, loss, seed or batch differ; the message names both values.
+    """
+    pairs = {
+        "network": (saved.network, new.network),
+        "output size": (tuple(saved.output_size), tuple(new.output_size)),
+        "loss": (saved.loss, new.loss),
+        "seed": (saved.seed, new.seed),
+        "batch": (saved.data.get("batch", 1), new.data.get("batch", 1)),
+    }
+    for what, (there, here) in pairs.items():
+        if there != here:
+            shown = "differs" if what == "network" else f"is {here}, the checkpoint has {there}"
+            raise ValueError(f"cannot resume: the {what} {shown}; start a new training instead")
+    if saved.data.get("train") != new.data.get("train"):
+        _warn("the training data or its sampling changed since the checkpoint")
+    if different := difference(new.libraries, saved.libraries):
+        _warn(f"libraries changed since the checkpoint, bits may differ: {different}")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, ClusterWarning, stacklevel=5)
