@@ -374,9 +374,17 @@ def test_a_killed_worker_changes_nothing(
     """With one worker its nanny starts another; with two the other one takes over."""
     group(monkeypatch, steps)
     monkeypatch.setattr(session_module, "_LOOK_SECONDS", 0.2)
-    batch, updates = workers, 50
-    settings = {"batch": batch, "checkpoint_every": 10}
+    starts: list[int] = []
+
+    def start(session: Session, *arguments: Any) -> None:
+        starts.append(arguments[-1])
+        begin(session, *arguments)
+
+    begin = Session.start
+    batch, updates = workers, 36
+    settings = {"batch": batch, "checkpoint_every": 6}
     expected = trained(make(folder=tmp_path / "undisturbed", **settings), updates)
+    monkeypatch.setattr(Session, "start", start)
     folder = tmp_path / "disturbed"
     with local_cluster(1, workers=workers, processes=True, dashboard=False) as client:
         killer = kill_worker_when(client, lambda: folder.exists() and latest(folder))
@@ -385,6 +393,8 @@ def test_a_killed_worker_changes_nothing(
             warnings.simplefilter("ignore", ResourceWarning)  # Dask's, of the lost connection
             found = trained(trainer, updates)
         killer.join()
+    assert len(starts) == 2, "the worker died too late: the test proves nothing"
+    assert 6 <= starts[1] < updates
     assert_same_bits(found, expected)
     assert list(trainer.curve.train.column("step")) == list(range(1, updates + 1))
 
@@ -457,14 +467,14 @@ def test_cutting_bounds_what_dask_remembers(make: Make, client: Client, whole_st
             session.result(report)
 
     seen = []
-    for first in range(0, 60, 3):
+    for first in range(0, 45, 3):
         train_three(first)
         seen.append(tasks(client))
-        if first % 15 == 12:
+        if first % 9 == 6:
             session.cut(first + 3)
             wait_until(lambda: tasks(client) <= 4)
-    assert max(seen) < (20 if whole_steps else 200)  # without cuts twice, or four times as many
-    parameters, _ = session.result(session.snapshot(60))
+    assert max(seen) < (15 if whole_steps else 120)  # of 35 and 420 without cuts
+    parameters, _ = session.result(session.snapshot(45))
     assert all(np.isfinite(p).all() for p in parameters.values())
     session.close()
     wait_until(lambda: tasks(client) == 0)

@@ -173,8 +173,8 @@ class Session:
             try:
                 return future.result(timeout=_LOOK_SECONDS)
             except TimeoutError:
-                if future.done():
-                    raise
+                if future.status == "error" and isinstance(future.exception(), TimeoutError):
+                    raise  # its own; any other may have come just now
             except TaskError as error:
                 # In one process the scheduler keeps this very object for as long as somebody holds
                 # the future; with a traceback it would hold the future, and all the caller has.
