@@ -216,21 +216,23 @@ def plan(
         network, arithmetic, threads, calibrate() if slowness is None else slowness, training
     )
     if memory_limit is not None and made.bytes > memory_limit:
-        fits = _fitting_size(made, memory_limit)
+        from znn_dask.taskgraph.explain import nbytes
+
+        fits = _fitting_size(made, memory_limit, algorithm)
         raise PlanError(
-            f"output size {_show(output_size)} needs {made.bytes / 1e9:.2f} GB, the limit is "
-            f"{memory_limit / 1e9:.2f} GB; "
+            f"output size {_show(output_size)} needs {nbytes(made.bytes)}, the limit is "
+            f"{nbytes(memory_limit)}; "
             + (f"{_show(fits)} would fit" if fits else "no smaller output patch would fit")
         )
     return made
 
 
-def _fitting_size(made: Plan, limit: int) -> Triple | None:
+def _fitting_size(made: Plan, limit: int, algorithm: str) -> Triple | None:
     z, y, x = made.arithmetic.output_size
     while max(z, y, x) > 1:
         z, y, x = (max(1, n * 3 // 4) for n in (z, y, x))
         smaller = choose_arithmetic(
-            made.network, (z, y, x), made.arithmetic.dtype, training=made.training
+            made.network, (z, y, x), made.arithmetic.dtype, algorithm, training=made.training
         )
         if Plan(made.network, smaller, made.threads, made.slowness, made.training).bytes <= limit:
             return z, y, x
