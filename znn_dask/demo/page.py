@@ -78,8 +78,9 @@ def _outcome(results: Results) -> Section:
                     results.boundary,
                     results.objects,
                     voxel_size=results.voxel_size,
+                    views=1 if how.in_plane else 3,
                 ),
-                "Slices through the middle of the held-out part.",
+                "Through the middle of the held-out part.",
             )
         ],
         tables=[

@@ -33,7 +33,7 @@ _UPDATES_PER_SECOND = 20.0  # on two cores, of the network for isotropic voxels
 _OTHER_SECONDS = 40.0  # what all but training takes there
 _FEWEST_UPDATES = 20
 _DUST = 60  # voxels; smaller pieces of a cell at the border of a box are not judged
-_THRESHOLDS = (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
+_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
 _SEED_THRESHOLDS = (0.3, 0.5, 0.7)
 _RAW_DEPTHS = (0.06, 0.1, 0.15, 0.2)
 

@@ -4,6 +4,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from znn_dask.data import VolumeError, create_image, open_volume
 from znn_dask.data.metadata import VoxelSize
 from znn_dask.data.synthetic import synthetic_volume
@@ -17,6 +19,7 @@ OUTPUT_SIZE = (20, 20, 20)
 _HEADER = "# Written by znn-dask demo."
 _MADE = ("volume.zarr", "checkpoints", "map.zarr", "objects.zarr")
 _LARGEST = (64, 192, 192)  # voxels z, y, x of the held-out part that are looked at
+_MEMBRANE_SHARE = 0.1
 _ANISOTROPIC = 2.5  # slices thicker than that: kernels look at few of them
 
 
@@ -154,6 +157,7 @@ region = {_bounds(parts.tuning)}
 [data]
 target = "affinity"
 preprocessing = "{"standard2D" if thick else "standard3D"}"
+rebalance = "{"none" if _has_membranes(volume, parts) else "global"}"
 
 [training]
 output_size = {size}
@@ -172,6 +176,13 @@ anneal_every = {max(1, updates // 4)}
         encoding="utf-8",
     )
     return path
+
+
+def _has_membranes(volume: str, parts: Split) -> bool:
+    """Whether label 0 lies between the cells. Where cells touch, boundaries are rare: they need
+    more weight to be learned in so few updates."""
+    labels = np.asarray(open_volume(volume)["labels"][parts.tuning])
+    return bool(np.mean(labels == 0) > _MEMBRANE_SHARE)
 
 
 def _middle(size: int, most: int) -> slice:
