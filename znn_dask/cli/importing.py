@@ -17,7 +17,7 @@ def import_(
 ) -> None:
     """Import an image, labels or a mask into a Zarr volume, which is made if absent.
 
-    Reads TIFF stacks, folders of slices, HDF5 datasets (file.h5:/dataset) and Zarr or N5 arrays
+    Reads TIFF stacks, folders of slices, HDF5 datasets (file.h5:/dataset) and Zarr arrays
     slab by slab, so that volumes may be larger than memory. An interrupted import leaves the volume
     as it was.
 
