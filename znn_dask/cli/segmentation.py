@@ -8,7 +8,7 @@ from znn_dask.cli.errors import say
 
 
 def segment(
-    map_: str,
+    prediction: str,
     objects: Path,
     /,
     *,
@@ -29,8 +29,8 @@ def segment(
 
     Parameters
     ----------
-    map_
-        What `predict` wrote, or another map: (c,z,y,x) or (z,y,x).
+    prediction
+        The map that `predict` wrote, or another: (c,z,y,x) or (z,y,x).
     objects
         Where the objects go, a new folder such as objects.zarr: (z,y,x) ids from 1.
     kind
@@ -54,7 +54,7 @@ def segment(
     from znn_dask.segmentation import segment as run
 
     place = run(
-        map_,
+        prediction,
         objects,
         kind=kind,
         threshold=threshold,

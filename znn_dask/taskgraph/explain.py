@@ -39,8 +39,11 @@ def table(plan: "Plan") -> str:
         else "one Dask task per pass"
     )
     what = "update" if plan.training else "forward pass"
+    others = ""
+    if plan.workers > 1:
+        others = f" of each of {plan.workers} workers, a patch each, exchange not counted"
     summary = (
-        f"predicted {what}: {seconds(plan.update_seconds)} on {plan.threads} thread(s), "
+        f"predicted {what}: {seconds(plan.update_seconds)} on {plan.threads} thread(s){others}, "
         f"{schedule.efficiency:.0%} of the threads busy; work {seconds(schedule.work)}, "
         f"critical path {seconds(schedule.critical_path)}\n"
         f"predicted memory: {nbytes(plan.bytes)} · {granule} · arithmetic {plan.arithmetic.digest}"
@@ -49,7 +52,7 @@ def table(plan: "Plan") -> str:
     console = Console(file=text, width=140, color_system=None)
     console.print(grid)
     console.print(summary, soft_wrap=True, highlight=False)
-    return text.getvalue()
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
 def seconds(value: float) -> str:

@@ -51,6 +51,8 @@ class Plan:
         These decide the bits.
     threads
         Threads of the worker it was scheduled for.
+    workers
+        Workers, with a patch of the batch each.
     slowness
         This machine's seconds per predicted second.
     """
@@ -60,6 +62,7 @@ class Plan:
     threads: int = 1
     slowness: float = 1.0
     training: bool = True
+    workers: int = 1
 
     @cached_property
     def layers(self) -> Layers:
@@ -167,6 +170,7 @@ class Plan:
             "dtype": self.arithmetic.dtype,
             "digest": self.arithmetic.digest,
             "threads": self.threads,
+            "workers": self.workers,
             "predicted_update_s" if self.training else "predicted_forward_s": self.update_seconds,
             "critical_path_s": self.schedule.critical_path,
             "work_s": self.schedule.work,
@@ -195,7 +199,8 @@ def plan(
     Parameters
     ----------
     workers, threads
-        Workers and threads of each; one patch runs on one worker.
+        Workers and threads of each; one patch runs on one worker, so W workers are for batches
+        of W patches or more.
     algorithm
         "auto", or "direct", "fft" or "tiled" for every convolution.
     arithmetic
@@ -212,9 +217,9 @@ def plan(
     """
     if arithmetic is None:
         arithmetic = choose_arithmetic(network, output_size, dtype, algorithm, training=training)
-    made = Plan(
-        network, arithmetic, threads, calibrate() if slowness is None else slowness, training
-    )
+    if slowness is None:
+        slowness = calibrate()
+    made = Plan(network, arithmetic, threads, slowness, training, workers)
     if memory_limit is not None and made.bytes > memory_limit:
         from znn_dask.taskgraph.explain import nbytes
 
