@@ -61,7 +61,7 @@ def test_plan_refuses_what_does_not_fit(project: Path, capsys: pytest.CaptureFix
         *("plan", project / "tiny.znn", "--output-size", "64,64,64", "--memory-limit", "5MB"),
     )
     assert done.code == 2
-    assert "the limit is 0.01 GB" in done.err
+    assert "the limit is 5 MB" in done.err
     assert "would fit" in done.err
 
 
