@@ -2,7 +2,7 @@
 
 _EXAMPLE = """\
 # Training configuration of znn-dask. Paths are relative to this file.
-# Any key can be given on the command line as well: --set optimizer.eta=0.02
+# Any key can be given on the command line as well: --set optimizer.eta=0.001
 # Keys that are commented out show their default.
 
 [network]
@@ -53,7 +53,7 @@ folder = "checkpoints"          # a folder or URL; training continues from there
 # early_stopping = 0            # stop after so many validations without improvement; 0: never
 
 [optimizer]
-eta = 0.01                      # learning rate, for the gradient divided by output voxels
+eta = 0.002                     # learning rate, for the gradient divided by output voxels
 momentum = 0.9
 # weight_decay = 0.0
 anneal_factor = 0.997           # eta is multiplied by this ...

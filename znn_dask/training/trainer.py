@@ -62,7 +62,7 @@ class Trainer:
     loss
         "auto", "softmax", "binomial", "square" or "square-square".
     optimizer
-        Rate, momentum, weight decay and annealing.
+        Rate, momentum, weight decay and annealing; `SGD(0.002, momentum=0.9)` when not given.
     target
         "auto", "boundary" or "affinity".
     output_function
@@ -132,7 +132,8 @@ class Trainer:
     ) -> None:
         goal = objective(network, loss, target, output_function)
         self.network, self.loss, self.target = goal.network, goal.loss, goal.target
-        self.optimizer = optimizer or SGD(0.01, momentum=0.9)
+        # At 0.01 the large fan-in of 3D kernels saturates the outputs in the first updates.
+        self.optimizer = optimizer or SGD(0.002, momentum=0.9)
         self.output_size = output_size
         self.seed, self.batch = seed, batch
         self.folder = folder
