@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from znn_dask.cluster.session import WorkerLostError
 from znn_dask.taskgraph.losses import LossRecord
 from znn_dask.taskgraph.state import UpdateRule
 from znn_dask.training import loop as loop_module
@@ -114,6 +115,25 @@ def test_stopping_at_a_checkpoint_takes_no_second_snapshot():
         ("snapshot", step) for step in (4, 8, 12)
     ]
     assert all(outcome.parameters for outcome in outcomes)
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_a_lost_worker_ends_only_what_is_stopping(stopping: bool, monkeypatch: pytest.MonkeyPatch):
+    session = FakeSession()
+    loop = make(session, Cadence(4, 0, 0))
+    outcomes = loop.run(0, 1000)
+    assert next(outcomes).parameters == {"w": 4}
+
+    def lost(future: Callable[[], Any]) -> Any:
+        raise WorkerLostError("worker tcp://10.0.0.1:1 has left the cluster")
+
+    monkeypatch.setattr(session, "result", lost)
+    if stopping:
+        loop.stop()
+        assert list(outcomes) == []
+    else:
+        with pytest.raises(WorkerLostError):
+            next(outcomes)
 
 
 def test_the_lineage_is_cut_from_time_to_time(monkeypatch: pytest.MonkeyPatch):

@@ -15,7 +15,7 @@ from types import FrameType
 
 from distributed import Future
 
-from znn_dask.cluster.session import Session, losses
+from znn_dask.cluster.session import LOST, Session, losses
 from znn_dask.taskgraph.losses import LossRecord
 from znn_dask.taskgraph.state import Parameters, UpdateRule
 
@@ -99,7 +99,18 @@ class Loop:
         self._stopping = True
 
     def run(self, first: int, last: int) -> Iterator[Outcome]:
-        """Outcomes from step `first` until `last` updates are done, or `stop` is called."""
+        """Outcomes from step `first` until `last` updates are done, or `stop` is called.
+
+        A worker that is lost while stopping ends it too, at the last outcome: whoever asked for the
+        end does not want the lost updates made again first.
+        """
+        try:
+            yield from self._run(first, last)
+        except LOST:
+            if not self._stopping:
+                raise
+
+    def _run(self, first: int, last: int) -> Iterator[Outcome]:
         under_way: deque[_Submission] = deque()
         submitted = saved = first
         last_cut = time.monotonic()

@@ -247,6 +247,8 @@ class Trainer:
             if self.early_stopping and should_stop(validated, self.early_stopping):
                 progress.message(f"no improvement in {self.early_stopping} validations; stopping")
                 return
+        if self.step > self._saved_step:
+            progress.message(f"a worker was lost; stopping at update {self._saved_step}")
 
     def _save(self, parameters: Parameters, momenta: Parameters) -> None:
         """Write a checkpoint of this step; where that fails, the last one stays what counts."""
