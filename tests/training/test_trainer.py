@@ -32,8 +32,6 @@ from znn_dask.training.trainer import Trainer, TrainingError
 Arrays = dict[str, np.ndarray]
 Make = Callable[..., Trainer]
 
-DIVERGES = pytest.mark.filterwarnings("ignore:(overflow|invalid value):RuntimeWarning")
-
 
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -224,7 +222,6 @@ def test_annealing_is_by_update(make: Make, tmp_path: Path):
     assert_same_bits(trained(make(optimizer=falling, resume=begun.folder), 8), straight)
 
 
-@DIVERGES
 @pytest.mark.parametrize("steps", [0, 8])
 def test_divergence_names_the_last_good_checkpoint(
     make: Make, monkeypatch: pytest.MonkeyPatch, steps: int
@@ -246,7 +243,6 @@ def test_divergence_names_the_last_good_checkpoint(
     assert len(trainer.fit(10).train) == 10  # it can go on from there
 
 
-@DIVERGES
 def test_divergence_before_any_checkpoint(make: Make):
     trainer = make(optimizer=SGD(1e38))
     with pytest.raises(TrainingError, match="there is no checkpoint yet"):
@@ -254,7 +250,6 @@ def test_divergence_before_any_checkpoint(make: Make):
     assert trainer.step == 0
 
 
-@DIVERGES
 def test_a_checkpoint_of_parameters_that_are_not_finite_is_not_written(make: Make):
     """The loss of the last update was finite; what the update made of it is not."""
     trainer = make(optimizer=SGD(1e45))

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from znn_dask.taskgraph.rule import Job, JobState, Rule
 
 
@@ -167,7 +169,10 @@ class Engine:
         start = time.perf_counter()
         try:
             if job.run is not None:
-                job.run()
+                # A training that diverges is reported once, with step and layer, by the tasks that
+                # look at losses and gradients: numpy's warnings before that only add noise.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    job.run()
         except BaseException as cause:
             kind, layer, block = job.name
             error = TaskError(f"{kind} of {layer}, block {block}: {type(cause).__name__}: {cause}")
