@@ -39,7 +39,9 @@ def image(tmp_path):
     return tmp_path / "in.zarr/image"
 
 
-def test_equals_one_dense_pass_from_a_checkpoint_on_disk(tmp_path, image, capsys):
+def test_equals_one_dense_pass_from_a_checkpoint_on_disk(tmp_path, image, capsys, monkeypatch):
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "120"}.items():
+        monkeypatch.setenv(name, value)  # as in a terminal
     state = boundary_state()
     checkpoint = save_checkpoint(tmp_path / "checkpoints", state)
     out = predict(checkpoint, image, tmp_path / "out.zarr", block=BLOCK)
@@ -50,7 +52,9 @@ def test_equals_one_dense_pass_from_a_checkpoint_on_disk(tmp_path, image, capsys
     assert result.dtype == np.float32
     np.testing.assert_allclose(result[:], expected, atol=2e-6)
     np.testing.assert_allclose(result[:].sum(axis=0), 1, atol=1e-6)
-    assert "voxels/s" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "voxels/s" in shown.err
     status = prediction_status(out)
     assert status.finished
     assert status.done == status.plan.count == 3 * 3 * 3
@@ -211,7 +215,7 @@ def test_memory_bounds_the_blocks_that_compute(tmp_path, image, watched, monkeyp
     cost = Cost(boundary_network())
     one = cost.bytes(BLOCK)
     shared = cost.shared_bytes(choose_arithmetic(boundary_network(), BLOCK))
-    monkeypatch.setattr(prediction, "local_threads", lambda: 4)
+    monkeypatch.setattr(prediction, "cores", lambda: 4)
     predict(boundary_state(), image, tmp_path / "a", block=BLOCK, progress=False)
     assert 2 <= watched.peak <= 4
     watched.reset()
@@ -296,7 +300,7 @@ def test_a_block_that_fails_is_tried_again_then_named(tmp_path, image, monkeypat
                 raise OSError("disk on fire\nreally")
 
     monkeypatch.setattr(prediction, "ForwardPass", Failing)
-    monkeypatch.setattr(prediction, "local_threads", lambda: 1)
+    monkeypatch.setattr(prediction, "cores", lambda: 1)
     out = predict(boundary_state(), image, tmp_path / "a", progress=False)
     assert prediction_status(out).finished
     Failing.failures = 10**6

@@ -114,6 +114,11 @@ def test_track_is_quiet_when_quick_and_talks_when_slow():
     assert text(console).splitlines() == ["blocks: 2", "blocks: 4"]
     list(track(slow(), "blocks", total=4000, console=console, clock=clock, every=70))
     assert text(console).splitlines()[2:] == ["blocks: 4 of 4,000"]
+    list(track(slow(), "map", 9, done=5, voxels=lambda _: 1000, console=console, clock=clock))
+    assert text(console).splitlines()[3:] == [
+        "map: 7 of 9, 50 voxels/s",
+        "map: 9 of 9, 50 voxels/s",
+    ]
 
 
 def test_track_in_a_terminal():

@@ -3,7 +3,6 @@
 Both run `run_block` for each block, hold a bounded number in flight, and try a failed block again.
 """
 
-import os
 from collections.abc import Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -37,11 +36,6 @@ class Need:
                 f"one block needs about {mib(self.block + self.shared)} but only {mib(memory)} may "
                 "be used: raise memory_limit or give a smaller block"
             )
-
-
-def local_threads() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def failure(job: Job, index: int, error: BaseException) -> PredictionError:

@@ -1,6 +1,6 @@
 """Predicting a whole volume, block by block; may be interrupted anywhere and run again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
+from znn_dask.cluster.local import cores
 from znn_dask.data.preprocessing import Preprocessing
 from znn_dask.inference import settings, store
 from znn_dask.inference.augment import Variant, margin
@@ -21,11 +22,10 @@ from znn_dask.inference.blocks import (
     output_extent,
     triple,
 )
-from znn_dask.inference.drivers import Need, local_threads, run_local
-from znn_dask.inference.job import UINT8_LEVELS, Job
+from znn_dask.inference.drivers import Need, run_local
+from znn_dask.inference.job import UINT8_LEVELS, BlockReport, Job
 from znn_dask.inference.metadata import prediction_attributes
 from znn_dask.inference.on_dask import USABLE, run_on_dask
-from znn_dask.inference.progress import show
 from znn_dask.inference.sizing import (
     DEFAULT_BLOCK_BYTES,
     NOMINAL_THREADS,
@@ -36,6 +36,7 @@ from znn_dask.inference.sizing import (
 from znn_dask.network import Network, parse_znn
 from znn_dask.taskgraph import Arithmetic, ForwardPass, choose_arithmetic
 from znn_dask.training.checkpoint import CheckpointState, load_checkpoint
+from znn_dask.training.progress import track
 
 
 def predict(
@@ -74,7 +75,7 @@ def predict(
     region: image voxels that the output shall lie over: three slices or (start, stop), z,y,x
     memory_limit: what all blocks in flight may take, in each process; bytes or such as "4 GB"
     overwrite: begin again where another prediction is at `out`
-    progress: show a bar
+    progress: show a bar on standard error, or a line every half minute where that is no terminal
 
     Raises PredictionError, one line: a request that does not fit the image or network, something
     else at `out`, or a block that failed repeatedly.
@@ -166,12 +167,18 @@ def predict(
     done = job.markers.done()
     missing = (k for k in range(plan.count) if k not in done)
     reports = (
-        run_local(job, missing, need.lanes(local_threads(), here))
+        run_local(job, missing, need.lanes(cores(), here))
         if client is None
         else run_on_dask(job, missing, client, need, memory)
     )
     with closing(reports):
-        shown = show(reports, len(done), plan.count, Path(place).name) if progress else reports
+        shown: Iterable[BlockReport] = reports
+        if progress:
+            shown = track(
+                *(reports, f"{Path(place).name}, blocks", plan.count),
+                done=len(done),
+                voxels=lambda report: report.voxels,
+            )
         for _ in shown:
             pass
     return place

@@ -17,6 +17,7 @@ from rich.progress import (
     Task,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -139,32 +140,44 @@ def track(
     description: str,
     total: int | None = None,
     *,
+    done: int = 0,
+    voxels: Callable[[T], int] | None = None,
     console: Console | None = None,
     every: float = QUIET_SECONDS,
     clock: Clock = time.monotonic,
 ) -> Iterator[T]:
     """Yield ``items`` and show how many of them are done.
 
-    ``total`` is their number, where ``items`` has no length. Away from a terminal or notebook a
-    line is printed every ``every`` seconds, and nothing at all when the work takes less.
+    ``total`` is their number, where ``items`` has no length, with the ``done`` ones that an earlier
+    run finished. ``voxels`` of an item are shown as a rate. Away from a terminal or notebook a line
+    is printed every ``every`` seconds, and nothing at all when the work takes less.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
     console = console or Console(stderr=True)
-    bar = _bar(console, TimeElapsedColumn()) if is_live(console) else None
+    rate, seen = _Rate(0, clock), 0
+
+    def speed() -> str:
+        value = rate.value()
+        return f"{_si(value)}voxels/s" if value else ""
+
+    columns = (_Summary(speed), TimeElapsedColumn(), TimeRemainingColumn())
+    bar = _bar(console, *columns) if is_live(console) else None
     gate = _Gate(every, clock)
     gate.open()  # the first line comes after one period
     with bar or contextlib.nullcontext():
-        task = bar.add_task(description, total=total) if bar else None
-        for done, item in enumerate(items, start=1):
+        task = bar.add_task(description, total=total, completed=done) if bar else None
+        for number, item in enumerate(items, start=done + 1):
             yield item
+            if voxels is not None:
+                seen += voxels(item)
+                rate.add(seen)
             if bar is not None and task is not None:
-                bar.update(task, completed=done)
+                bar.update(task, completed=number)
             elif gate.open():
                 of = f" of {total:,}" if total is not None else ""
-                console.print(
-                    f"{description}: {done:,}{of}", markup=False, highlight=False, soft_wrap=True
-                )
+                text = ", ".join(filter(None, (f"{description}: {number:,}{of}", speed())))
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def is_live(console: Console) -> bool:
@@ -189,7 +202,7 @@ def duration(seconds: float) -> str:
 
 
 class _Summary(ProgressColumn):
-    """The text of a training, with its own rates: rich's would jump at every validation."""
+    """A text with its own rates: rich's would jump at every validation."""
 
     max_refresh = 0.5
 
@@ -201,13 +214,13 @@ class _Summary(ProgressColumn):
         return Text(self._text())
 
 
-def _bar(console: Console, last: ProgressColumn) -> Progress:
+def _bar(console: Console, *last: ProgressColumn) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
-    return Progress(*columns, last, console=console, refresh_per_second=4)
+    return Progress(*columns, *last, console=console, refresh_per_second=4)
 
 
 class _Rate:
-    """Steps per second over the last half minute."""
+    """Steps (or voxels) per second over the last half minute."""
 
     def __init__(self, step: int, clock: Clock) -> None:
         self._clock = clock
