@@ -13,7 +13,6 @@ from znn_dask.report import (
     Picture,
     Section,
     Table,
-    learning_curve,
     save,
     schedule_gantt,
     slice_panels,
@@ -62,19 +61,6 @@ def test_overlay_leaves_background_grey() -> None:
     assert np.array_equal(drawn[:, 0], grey[:, 0])
     assert not np.allclose(drawn[:, 2], grey[:, 2])
     assert outlines(ids).tolist() == [[True, False, False]] * 2
-
-
-def test_learning_curve_with_sparse_validation(tmp_path: Path) -> None:
-    steps = np.arange(400)
-    validation = np.full(400, np.nan)
-    validation[::50] = np.linspace(1, 0.5, 8)
-    figure = learning_curve(steps, np.exp(-steps / 100), validation, title="Loss")
-    assert any("best 0.5" in text.get_text() for text in figure.axes[0].texts)
-    save(figure, tmp_path / "curve.png", dpi=40)
-    save(learning_curve([], []), tmp_path / "empty.png", dpi=40)
-    save(learning_curve([1], [0.5], [np.nan]), tmp_path / "one.png", dpi=40)
-    with pytest.raises(ValueError, match="2 steps but 3"):
-        learning_curve([1, 2], [1, 2, 3])
 
 
 def test_gantt_shows_kinds_and_shares(tmp_path: Path) -> None:

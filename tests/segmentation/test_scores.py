@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import zarr
 from skimage.metrics import adapted_rand_error, variation_of_information
+from truth import voronoi
 
 from znn_dask.segmentation import Scores, SegmentationError, evaluate
-
-from .truth import voronoi
 
 
 def random_pair(seed: int, shape: tuple[int, int, int] = (9, 14, 11)) -> tuple:

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 import zarr
 from skimage.metrics import adapted_rand_error
+from truth import affinity_map, boundary_map, voronoi
 
 from znn_dask.data.metadata import VolumeError, multiscales
 from znn_dask.segmentation import (
@@ -23,8 +24,6 @@ from znn_dask.segmentation import (
 from znn_dask.segmentation.maps import Probability, boundary_from_affinity, open_map
 from znn_dask.segmentation.region_graph import contract
 from znn_dask.segmentation.segment import segment_array
-
-from .truth import affinity_map, boundary_map, voronoi
 
 
 def store_map(

@@ -1,6 +1,6 @@
-"""Pictures of volumes, curves and schedules, and the HTML report that shows them."""
+"""Pictures of volumes and schedules, and the HTML report that shows them."""
 
-from znn_dask.report.charts import learning_curve, schedule_gantt
+from znn_dask.report.charts import schedule_gantt
 from znn_dask.report.html import Fact, Picture, Section, Table, write_report
 from znn_dask.report.pictures import save, slice_panels
 
@@ -9,7 +9,6 @@ __all__ = [
     "Picture",
     "Section",
     "Table",
-    "learning_curve",
     "save",
     "schedule_gantt",
     "slice_panels",

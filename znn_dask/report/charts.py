@@ -1,9 +1,8 @@
-"""Learning curves and schedules as figures."""
+"""Schedules as figures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -37,87 +36,6 @@ def _plain(ax: Any) -> None:
     ax.tick_params(colors=MUTED, labelsize=9, length=0)
     ax.grid(color=GRID, linewidth=0.8)
     ax.set_axisbelow(True)
-
-
-def _smoothed(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred running mean of finite values, with a shorter window at the ends."""
-    kernel = np.ones(window)
-    weight = np.convolve(np.ones(len(values)), kernel, mode="same")
-    result: np.ndarray = np.convolve(values, kernel, mode="same") / weight
-    return result
-
-
-def learning_curve(
-    steps: Sequence[float] | np.ndarray,
-    train: Sequence[float] | np.ndarray,
-    validation: Sequence[float] | np.ndarray | None = None,
-    *,
-    quantity: str = "loss",
-    title: str = "",
-) -> Figure:
-    """Training and validation loss against the step, each (n,).
-
-    NaN marks steps without that value, so validation may be sparse. A long training curve is
-    drawn faint under its running mean.
-    """
-    steps, train = np.asarray(steps, float), np.asarray(train, float)
-    if steps.shape != train.shape:
-        raise ValueError(f"{len(steps)} steps but {len(train)} training values; give one per step")
-    figure = new_figure(8.5, 3.9)
-    ax = figure.subplots()
-    known = np.isfinite(train)
-    x, y = steps[known], train[known]
-    window = max(1, len(y) // 40)
-    if window > 2:
-        ax.plot(x, y, color=BLUE, alpha=0.22, linewidth=0.8)
-    smooth = _smoothed(y, window if window > 2 else 1) if len(y) else y
-    ax.plot(x, smooth, color=BLUE, linewidth=2, label="training")
-    if validation is not None:
-        values = np.asarray(validation, float)
-        if values.shape != steps.shape:
-            raise ValueError(
-                f"{len(steps)} steps but {len(values)} validation values; "
-                "give one per step, NaN where there is none"
-            )
-        known = np.isfinite(values)
-        ax.plot(
-            steps[known],
-            values[known],
-            color=VERMILION,
-            linewidth=1.6,
-            marker="o",
-            markersize=5,
-            markeredgecolor="white",
-            label="validation",
-        )
-        if known.any():
-            best = int(np.nanargmin(values))
-            ax.plot(
-                steps[best],
-                values[best],
-                marker="o",
-                markersize=11,
-                markerfacecolor="none",
-                markeredgecolor=VERMILION,
-                markeredgewidth=1.4,
-            )
-            ax.annotate(
-                f"best {values[best]:.4g}",
-                (steps[best], values[best]),
-                xytext=(0, 11),
-                textcoords="offset points",
-                ha="center",
-                fontsize=9,
-                color=VERMILION,
-            )
-    _plain(ax)
-    ax.set_xlabel("step", color=MUTED, fontsize=10)
-    ax.set_ylabel(quantity, color=MUTED, fontsize=10)
-    ax.legend(frameon=False, fontsize=10, labelcolor=INK)
-    ax.margins(x=0.01)
-    if title:
-        ax.set_title(title, fontsize=12, color=INK, loc="left", fontweight="bold")
-    return figure
 
 
 def _unit(seconds: float) -> tuple[float, str]:
