@@ -20,9 +20,10 @@ def submit(
     functions: Mapping[str, Callable[..., Any]],
     workers: Sequence[str],
     keep: Iterable[Key],
-    known: Iterable[Key] = (),
 ) -> dict[Key, Future]:
     """Send granules to the scheduler without waiting; futures of the keys in `keep`.
+
+    What they need of earlier submissions must be held by its futures until this returns.
 
     Parameters
     ----------
@@ -30,8 +31,6 @@ def submit(
         `Granule.work` -> the function it calls.
     workers
         Address of every slot.
-    known
-        Keys of earlier submissions; the caller holds their futures until this returns.
     """
     own = {granule.key for granule in granules}
     start = ("start", *granules[0].key[1:])

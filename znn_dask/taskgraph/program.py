@@ -10,7 +10,6 @@ Nothing here waits: every call queues jobs and returns objects whose arrays thos
 
 import functools
 import threading
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -246,10 +245,11 @@ class Program:
         earlier: Mapping[TaskId, Job] | None = None,
     ) -> None:
         """Submit a job for every task of `kinds`, after those of `jobs` and `earlier` it needs."""
-        known = ChainMap(jobs, earlier or {})  # type: ignore[arg-type]
+        before = earlier or {}
         new: dict[TaskId, Job] = {}
         for task in (task for kind in kinds for task in self._tasks[kind]):
-            needs = [known[n] for n in (*task.needs, *task.needs_previous) if n in known]
+            found = (jobs.get(n) or before.get(n) for n in (*task.needs, *task.needs_previous))
+            needs = [job for job in found if job is not None]
             rank = (*priority, self._rank[task.id])
             job = Job(task.id, task.type, rank, needs, functools.partial(run, task.id))
             new[task.id] = jobs[task.id] = job

@@ -31,7 +31,8 @@ class Schedule:
     step_seconds
         Seconds per step in the steady state.
     critical_path
-        Seconds of the longest chain of one step: no number of threads is faster.
+        Seconds of the longest chain within one step: no number of threads makes a single step
+        faster. Steady steps may be, as updates of one overlap the forward pass of the next.
     work
         Seconds of all tasks of one step together.
     """
@@ -85,7 +86,7 @@ def simulate(tasks: Sequence[Task], threads: int, *, steps: int = 3) -> Schedule
     place = {tasks[i].id: rank for rank, i in enumerate(order)}
     rule = Rule()
     seconds = {task.id: task.seconds + _SECONDS_PER_JOB for task in tasks}
-    step_of: dict[Job, int] = {}
+    origin: dict[Job, tuple[int, TaskId]] = {}
     previous: dict[TaskId, Job] = {}
     for step in range(steps):
         jobs: dict[TaskId, Job] = {}
@@ -93,7 +94,7 @@ def simulate(tasks: Sequence[Task], threads: int, *, steps: int = 3) -> Schedule
             needs = [jobs[need] for need in task.needs]
             needs += [previous[need] for need in task.needs_previous if need in previous]
             job = jobs[task.id] = Job(task.id, task.type, (step, place[task.id]), needs)
-            step_of[job] = step
+            origin[job] = step, task.id
             rule.add(job)
         previous = jobs
 
@@ -106,16 +107,17 @@ def simulate(tasks: Sequence[Task], threads: int, *, steps: int = 3) -> Schedule
     while True:
         while free and (ready := rule.take()) is not None:
             thread = heapq.heappop(free)
-            end = clock + seconds[TaskId(*ready.name)]  # type: ignore[arg-type]
+            step, identity = origin[ready]
+            end = clock + seconds[identity]
             heapq.heappush(running, (end, len(spans), thread, ready))
             spans.append(Span(thread, clock, end, ready.name, ready.type, ready.forced))
-            starts[step_of[ready]].append(TaskId(*ready.name))  # type: ignore[arg-type]
+            starts[step].append(identity)
         if not running:
             break
         clock, _, thread, done = heapq.heappop(running)
         heapq.heappush(free, thread)
         if done.type == 1:
-            ends[step_of[done]] = clock
+            ends[origin[done][0]] = clock
         rule.finish(done)
 
     steady = starts[min(1, steps - 1)]

@@ -9,6 +9,7 @@ from distributed import Client
 from rich.console import Console
 
 from znn_dask.data import PatchSampler, Volume, open_volume
+from znn_dask.data.targets import Target
 from znn_dask.network import Network, read_znn, zoo
 from znn_dask.training.checkpoint import list_checkpoints, load_checkpoint
 from znn_dask.training.config import Config, ConfigError
@@ -100,7 +101,7 @@ def _network(config: Config) -> Network:
     if section.file is not None:
         return read_znn(section.file)
     assert section.zoo is not None  # the configuration has one of both
-    return zoo.by_name(section.zoo, {"boundary": 2, "affinity": 3}[config.data.target])
+    return zoo.by_name(section.zoo, Target(config.data.target).channels)
 
 
 def _refuse_mixing(folder: str) -> None:

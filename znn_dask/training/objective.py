@@ -1,12 +1,14 @@
 """What a network learns: the target, the loss, and the output function that belongs to it."""
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
+from znn_dask.data.targets import Kind, Target
 from znn_dask.kernels.losses import loss as find_loss
 from znn_dask.network import Network
 
-_CHANNELS = {"boundary": 2, "affinity": 3}
-_DEFAULT_LOSS = {"boundary": "softmax", "affinity": "binomial"}
+_CHANNELS: dict[Kind, int] = {kind: Target(kind).channels for kind in get_args(Kind)}
+_DEFAULT_LOSS: dict[Kind, str] = {"boundary": "softmax", "affinity": "binomial"}
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Objective:
 
     network: Network
     loss: str
-    target: str
+    target: Kind
 
 
 def objective(
@@ -41,16 +43,18 @@ def objective(
                 f"output {network.outputs[0].name!r} has {channels} channels; "
                 "use 2 (boundary) or 3 (affinity)"
             )
-        target = kinds[0]
-    if target not in _CHANNELS:
-        raise ValueError(f"target {target!r} is unknown; use boundary or affinity")
+    else:
+        kinds = [kind for kind in _CHANNELS if kind == target]
+        if not kinds:
+            raise ValueError(f"target {target!r} is unknown; use boundary or affinity")
+    kind = kinds[0]
     for node in network.outputs:
-        if node.size != _CHANNELS[target]:
+        if node.size != _CHANNELS[kind]:
             raise ValueError(
-                f"output {node.name!r} has {node.size} channels, target {target!r} needs "
-                f"{_CHANNELS[target]}"
+                f"output {node.name!r} has {node.size} channels, target {kind!r} needs "
+                f"{_CHANNELS[kind]}"
             )
-    chosen = find_loss(_DEFAULT_LOSS[target] if loss == "auto" else loss)
+    chosen = find_loss(_DEFAULT_LOSS[kind] if loss == "auto" else loss)
     function = chosen.output_function if output_function == "auto" else output_function
     if function is not None and function != "keep":
         outputs = {node.name for node in network.outputs}
@@ -61,4 +65,4 @@ def objective(
                 for node in network.nodes
             ),
         )
-    return Objective(network, chosen.name, target)
+    return Objective(network, chosen.name, kind)

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from znn_dask.data import PatchSampler
+from znn_dask.data.targets import Kind
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import Network
 
 
 def patch_source(
     network: Network,
-    target: str,
+    target: Kind,
     output_size: Triple,
     volume: Any,
     seed: int,
@@ -30,7 +31,7 @@ def patch_source(
         volume,
         network.input_sizes(output_size),
         outputs,
-        target,  # type: ignore[arg-type]
+        target,
         seed=seed,
         **sampling,
     )
