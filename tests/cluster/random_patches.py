@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from znn_dask.cluster.gradients import GivenPatch
+from znn_dask.cluster.fixed import FixedPatch
 from znn_dask.network import Network
 
 
@@ -17,7 +17,7 @@ class RandomPatches:
     output_size: tuple[int, int, int]
     dtype: str = "float32"
 
-    def patch(self, index: int) -> GivenPatch:
+    def patch(self, index: int) -> FixedPatch:
         rng = np.random.default_rng(index)
         sizes = self.network.sizes(self.output_size)
 
@@ -25,7 +25,7 @@ class RandomPatches:
             shapes = {node.name: (*sizes[node.name], node.size) for node in nodes}
             return {n: rng.normal(size=shape).astype(self.dtype) for n, shape in shapes.items()}
 
-        return GivenPatch(draw(self.network.inputs), draw(self.network.outputs), {})
+        return FixedPatch(draw(self.network.inputs), draw(self.network.outputs))
 
 
 def random_parameters(network: Network, seed: int = 0) -> dict[str, np.ndarray]:

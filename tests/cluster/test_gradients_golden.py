@@ -12,7 +12,7 @@ from distributed import Client
 from random_patches import RandomPatches, random_parameters
 
 import znn_dask as znn
-from znn_dask.cluster.gradients import GivenSource
+from znn_dask.cluster.fixed import given_source
 from znn_dask.cluster.local import local_cluster
 from znn_dask.cluster.session import Session, losses
 from znn_dask.cluster.work import TrainingSpec
@@ -159,7 +159,7 @@ def train(
 @pytest.mark.parametrize("whole_steps", [True, False], ids=["steps", "passes"])
 def test_three_updates_are_the_originals(golden: Golden, client: Client, whole_steps: bool) -> None:
     arithmetic = choose_arithmetic(golden.network, golden.output_size, "float64")
-    source = GivenSource(golden.inputs, golden.output_gradients, "float64")
+    source = given_source(golden.inputs, golden.output_gradients, "float64")
     spec = TrainingSpec(golden.network, arithmetic, "given", source)
     rule = UpdateRule(0.05, 0.9, 0.001, 1 / np.prod(golden.output_size))
     after, _ = train(client, spec, golden.initial, [rule] * 3, whole_steps=whole_steps)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from znn_dask.cluster.gradients import GivenSource, gradients
+from znn_dask.cluster.fixed import given_source
+from znn_dask.cluster.gradients import gradients
 from znn_dask.cluster.work import Context, TrainingSpec, passes
 from znn_dask.kernels.initialise import tie
 from znn_dask.kernels.layout import kernels_from_znn, kernels_to_znn
@@ -67,7 +68,8 @@ def check(network: Network, output_size: tuple[int, int, int], algorithm: str = 
     """Dropout is keyed: the same voxels are dropped in every pass."""
     parameters, inputs, given = case(network, output_size)
     arithmetic = choose_arithmetic(network, output_size, "float64", algorithm)
-    spec = TrainingSpec(network, arithmetic, "given", GivenSource(inputs, given, "float64"), seed=3)
+    source = given_source(inputs, given, "float64")
+    spec = TrainingSpec(network, arithmetic, "given", source, seed=3)
     engine = Engine(1)
     try:
         context = Context(spec, engine)

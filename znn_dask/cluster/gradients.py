@@ -1,49 +1,22 @@
 """`gradients`: outputs and gradients of a network, for anyone who wants to check the arithmetic."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from distributed import Client
 from threadpoolctl import threadpool_limits
 
 from znn_dask.cluster import work
+from znn_dask.cluster.fixed import given_source
 from znn_dask.cluster.session import Session
 from znn_dask.cluster.work import TrainingSpec
 from znn_dask.kernels.geometry import Triple
-from znn_dask.kernels.layout import map_from_znn
 from znn_dask.network import Network
 from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.state import Parameters, check_parameters
 
 Maps = Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class GivenPatch:
-    """A patch whose "targets" are the gradients of the outputs; maps (z, y, x, c)."""
-
-    inputs: dict[str, np.ndarray]
-    targets: dict[str, np.ndarray]
-    weights: dict[str, None]
-
-
-@dataclass(frozen=True)
-class GivenSource:
-    """The same patch for ever; maps in ZNN's layout (c, z, y, x)."""
-
-    inputs: Maps
-    output_gradients: Maps
-    dtype: str
-
-    def patch(self, index: int) -> GivenPatch:
-        """The patch, whatever `index` is."""
-        return GivenPatch(
-            {name: map_from_znn(x, self.dtype) for name, x in self.inputs.items()},
-            {name: map_from_znn(g, self.dtype) for name, g in self.output_gradients.items()},
-            {},
-        )
 
 
 def gradients(
@@ -85,7 +58,7 @@ def gradients(
     output_size = _check_maps(network, inputs, output_gradients)
     check_parameters(network, parameters)
     arithmetic = choose_arithmetic(network, output_size, dtype, algorithm)
-    source = GivenSource(inputs, output_gradients, dtype)
+    source = given_source(inputs, output_gradients, dtype)
     spec = TrainingSpec(network, arithmetic, "given", source)
     if client is None:
         engine = Engine(threads=1)
