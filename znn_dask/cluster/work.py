@@ -19,7 +19,7 @@ from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.cost import TaskCost
 from znn_dask.taskgraph.engine import Engine, process_engine
 from znn_dask.taskgraph.layers import compile_layers
-from znn_dask.taskgraph.losses import LossRecord, PendingLosses
+from znn_dask.taskgraph.losses import LossRecord, PendingLosses, total
 from znn_dask.taskgraph.passes import PatchSource, Tape
 from znn_dask.taskgraph.program import Gradients, NonFiniteError, Program
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
@@ -209,12 +209,7 @@ def validate(context: Context, state: State, patches: int) -> LossRecord:
                 tape = tapes.popleft()
                 context.engine.wait(tape.jobs.values())
                 records += tape.losses.records
-    return LossRecord(
-        state.step,
-        sum(record.value for record in records),
-        sum(record.wrong for record in records),
-        sum(record.elements for record in records),
-    )
+    return total(state.step, records)
 
 
 def _validation_tape(context: Context, source: PatchSource, step: int, index: int) -> Tape:

@@ -127,10 +127,6 @@ class AxisTiles:
     def tiles(self) -> int:
         return -(-self.size // self.step)
 
-    @property
-    def frequencies(self) -> int:
-        return self.edge
-
     def extent(self, tiles: int) -> int:
         """Inputs that `tiles` adjacent tiles read over all phases, padding included."""
         return (tiles * self.outputs + self.kernel - 1) * self.dilation

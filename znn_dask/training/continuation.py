@@ -35,4 +35,4 @@ def check_continuation(saved: CheckpointState, new: CheckpointState) -> None:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, ClusterWarning, stacklevel=5)
+    warnings.warn(message, ClusterWarning, stacklevel=4)

@@ -92,6 +92,10 @@ class LearningCurve:
         finite = [point for point in self.validation if math.isfinite(point.loss)]
         return min(finite, key=lambda point: (point.loss, point.step), default=None)
 
+    def stalled(self, patience: int) -> bool:
+        """Whether the last ``patience`` validations brought no improvement; never if it is 0."""
+        return patience > 0 and should_stop([point.loss for point in self.validation], patience)
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Columns by name, ``train_step`` (n,) int64, ``train_loss`` (n,) float64 and so on."""
         return {

@@ -14,7 +14,6 @@ from znn_dask.network import Network, read_znn, zoo
 from znn_dask.training.checkpoint import list_checkpoints, load_checkpoint
 from znn_dask.training.config import Config, ConfigError
 from znn_dask.training.config_schema import DataSection, VolumeEntry
-from znn_dask.training.curve import should_stop
 from znn_dask.training.figure import learning_curve_png
 from znn_dask.training.initial import initial_parameters
 from znn_dask.training.objective import objective
@@ -79,10 +78,8 @@ def trainer_from_config(
 
 def finished(trainer: Trainer, config: Config) -> bool:
     """Whether nothing is left to do: all updates are made, or validation said stop."""
-    patience = config.training.early_stopping
-    losses = [point.loss for point in trainer.curve.validation]
-    stopped = patience > 0 and should_stop(losses, patience)
-    return stopped or trainer.step >= config.training.updates
+    stalled = trainer.curve.stalled(config.training.early_stopping)
+    return stalled or trainer.step >= config.training.updates
 
 
 def save_curve(trainer: Trainer, folder: str) -> str:

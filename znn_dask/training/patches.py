@@ -9,6 +9,27 @@ from znn_dask.kernels.geometry import Triple
 from znn_dask.network import Network
 
 
+def patch_sources(
+    network: Network,
+    target: Kind,
+    output_size: Triple,
+    volume: Any,
+    validation: Any,
+    seed: int,
+    sampling: Mapping[str, Any],
+) -> tuple[PatchSampler, PatchSampler | None]:
+    """What to train on, and what to validate on if `validation` says so: never augmented.
+
+    `sampling`: arguments of `PatchSampler`, and `validation_region`. Raises as `patch_source`.
+    """
+    shared = {name: value for name, value in sampling.items() if name != "validation_region"}
+    train = patch_source(network, target, output_size, volume, seed, shared)
+    if validation is None:
+        return train, None
+    held_out = shared | {"augment": False, "region": sampling.get("validation_region")}
+    return train, patch_source(network, target, output_size, validation, seed + 1, held_out)
+
+
 def patch_source(
     network: Network,
     target: Kind,

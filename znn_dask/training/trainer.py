@@ -3,10 +3,8 @@
 When a worker is lost, the next epoch replays from the last snapshot to the same bits.
 """
 
-import itertools
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from znn_dask.kernels.geometry import Triple
 from znn_dask.network import Network, format_znn
 from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.engine import TaskError
-from znn_dask.taskgraph.losses import LossRecord
+from znn_dask.taskgraph.losses import per_step
 from znn_dask.taskgraph.plan import plan
 from znn_dask.taskgraph.state import Parameters, UpdateRule
 from znn_dask.training.checkpoint import (
@@ -33,12 +31,12 @@ from znn_dask.training.checkpoint import (
     save_checkpoint,
 )
 from znn_dask.training.continuation import check_continuation
-from znn_dask.training.curve import LearningCurve, should_stop
+from znn_dask.training.curve import LearningCurve
 from znn_dask.training.initial import initial_parameters
 from znn_dask.training.loop import Cadence, Loop, stopping_on_signals
 from znn_dask.training.objective import objective
 from znn_dask.training.optimizer import SGD
-from znn_dask.training.patches import patch_source
+from znn_dask.training.patches import patch_sources
 from znn_dask.training.progress import Silent, TrainingProgress
 
 _MOST_RESTARTS = 5  # without a new snapshot in between
@@ -136,6 +134,7 @@ class Trainer:
         self.optimizer = optimizer or SGD(0.002, momentum=0.9)
         self.output_size = output_size
         self.seed, self.batch = seed, batch
+        self._voxels = batch * math.prod(output_size)  # of one output map, over the batch
         self.folder = folder
         self._cadence = Cadence(
             checkpoint_every, validate_every, validation_patches if validation is not None else 0
@@ -156,19 +155,16 @@ class Trainer:
             arithmetic=Arithmetic.from_dict(saved.plan) if saved is not None else None,
             memory_limit=memory_limit,
         )
-        validation_region = sampling.pop("validation_region", None)
-        self.source = patch_source(self.network, self.target, output_size, volume, seed, sampling)
-        self.validation = None
-        if validation is not None:
-            held_out = sampling | {"augment": False, "region": validation_region}
-            self.validation = patch_source(
-                *(self.network, self.target, output_size), validation, seed + 1, held_out
-            )
+        self.source, self.validation = patch_sources(
+            *(self.network, self.target, output_size), volume, validation, seed, sampling
+        )
         self._parameters = parameters or initial_parameters(self.network, seed, dtype)
-        self._momenta: Parameters | None = None
+        self._momenta = {name: np.zeros_like(p) for name, p in self._parameters.items()}
         if saved is not None:
-            self._resume(saved)
-            self.checkpoint = resume
+            check_continuation(saved, self.state)
+            self._parameters, self._momenta = dict(saved.parameters), dict(saved.momenta)
+            self.step = self._saved_step = saved.step
+            self.curve, self.checkpoint = saved.curve, resume
         self._client = client
 
     @property
@@ -201,11 +197,10 @@ class Trainer:
         )
         steps = self.plan.steps_per_granule
         session = Session(self.client, spec, whole_steps=steps > 0)
-        voxels = self.batch * math.prod(self.output_size)
         restarts, reached = 0, -1
         try:
-            display = TrainingProgress(updates, self.step, voxels) if self._progress else Silent()
-            with display as progress:
+            bar = TrainingProgress(updates, self.step, self._voxels) if self._progress else Silent()
+            with bar as progress:
                 while True:
                     loop = Loop(session, self._cadence, self._rule, steps)
                     try:
@@ -232,19 +227,17 @@ class Trainer:
         started = time.monotonic() - before
         for outcome in loop.run(self.step, updates):
             seconds = time.monotonic() - started
-            for step, loss, error in _means(outcome.records):
-                self.curve.train.append(step, loss, error, seconds)
+            for record in per_step(outcome.records):
+                self.curve.train.append(record.step + 1, record.loss, record.error, seconds)
             self.step = outcome.step
             progress.update(self.step, self.curve.train[-1].loss)
             if outcome.validation is not None:
-                record = outcome.validation
-                loss, error = record.value / record.elements, record.wrong / record.elements
-                self.curve.validation.append(self.step, loss, error, seconds)
-                progress.validated(loss)
+                held_out = outcome.validation
+                self.curve.validation.append(self.step, held_out.loss, held_out.error, seconds)
+                progress.validated(held_out.loss)
             if outcome.parameters is not None and outcome.momenta is not None:
                 self._save(outcome.parameters, outcome.momenta)
-            validated = [point.loss for point in self.curve.validation]
-            if self.early_stopping and should_stop(validated, self.early_stopping):
+            if self.curve.stalled(self.early_stopping):
                 progress.message(f"no improvement in {self.early_stopping} validations; stopping")
                 return
         if self.step > self._saved_step:
@@ -271,7 +264,7 @@ class Trainer:
         return CheckpointState(
             network=format_znn(self.network),
             parameters=self._parameters,
-            momenta=self._momenta or _zeros(self._parameters),
+            momenta=self._momenta,
             step=self._saved_step,
             optimizer=self.optimizer.to_dict(),
             seed=self.seed,
@@ -288,8 +281,7 @@ class Trainer:
 
     def _rule(self, step: int) -> UpdateRule:
         sgd = self.optimizer
-        scale = 1.0 / (self.batch * math.prod(self.output_size))
-        return UpdateRule(sgd.eta_at(step), sgd.momentum, sgd.weight_decay, scale)
+        return UpdateRule(sgd.eta_at(step), sgd.momentum, sgd.weight_decay, 1.0 / self._voxels)
 
     def _rewind(self) -> None:
         """Back to the last snapshot: later updates were not saved and will be made again."""
@@ -303,23 +295,3 @@ class Trainer:
             else "there is no checkpoint yet"
         )
         return TrainingError(f"training stopped after update {self.step}: {reason}; {kept}")
-
-    def _resume(self, saved: CheckpointState) -> None:
-        """Go on from a checkpoint."""
-        check_continuation(saved, self.state)
-        self._parameters, self._momenta = dict(saved.parameters), dict(saved.momenta)
-        self.step = self._saved_step = saved.step
-        self.curve = saved.curve
-
-
-def _means(records: list[LossRecord]) -> Iterator[tuple[int, float, float]]:
-    """(updates done, mean loss, share of wrong values) per step, over the patches of its batch."""
-    for step, group in itertools.groupby(records, key=lambda record: record.step):
-        patches = list(group)
-        elements = max(1.0, sum(record.elements for record in patches))
-        loss = sum(record.value for record in patches) / elements
-        yield step + 1, loss, sum(record.wrong for record in patches) / elements
-
-
-def _zeros(parameters: Parameters) -> Parameters:
-    return {name: np.zeros_like(values) for name, values in parameters.items()}
