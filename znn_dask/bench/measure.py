@@ -21,6 +21,7 @@ from znn_dask.cluster.local import cores
 from znn_dask.cluster.work import TrainingSpec
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import Network
+from znn_dask.network.geometry import show
 from znn_dask.taskgraph.explain import nbytes, seconds
 from znn_dask.taskgraph.plan import plan
 
@@ -134,7 +135,7 @@ def table(result: Mapping[str, Any]) -> str:
     grid.add_row("peak memory", nbytes(result["peak_rss_bytes"]))
     grid.add_row("  above idle", nbytes(result["rss_above_idle_bytes"]))
     text = io.StringIO()
-    size = ",".join(map(str, result["output_size"]))
+    size = show(result["output_size"])
     console = Console(file=text, width=100, color_system=None)
     console.print(
         f"{result.get('network', 'network')}, output patch {size}, {result['dtype']}, "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Triple = tuple[int, int, int]
+from znn_dask.kernels.geometry import Triple
 
 
 @dataclass(frozen=True)

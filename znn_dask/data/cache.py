@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-Box = tuple[slice, slice, slice]
+from znn_dask.kernels.geometry import Box
 
 WHOLE_BYTES = 512 * 2**20  # the volumes of a sampler stay decoded if they take less
 CAPACITY_BYTES = 2**30

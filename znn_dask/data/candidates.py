@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from znn_dask.data.augmentation import Triple
 from znn_dask.data.cache import CachedArray
 from znn_dask.data.geometry import Box
+from znn_dask.kernels.geometry import Triple
 
 
 @dataclass

@@ -12,9 +12,9 @@ aligned in augmented patches.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from znn_dask.data.augmentation import Triple, Variant
+from znn_dask.data.augmentation import Variant
+from znn_dask.kernels.geometry import Box, Triple
 
-Box = tuple[slice, slice, slice]
 AXES = "zyx"
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from znn_dask.data.augmentation import NO_AUGMENTATION, Augmentation, Triple, Variant
+from znn_dask.data.augmentation import NO_AUGMENTATION, Augmentation, Variant
 from znn_dask.data.balance import Balance, Pair, counts, pairs, weight_map
 from znn_dask.data.geometry import Box, Geometry, extent, reference_size
 from znn_dask.data.metadata import VolumeError
@@ -19,6 +19,7 @@ from znn_dask.data.preprocessing import Preprocessing, Rule
 from znn_dask.data.source import Source, fits_in_memory, open_source
 from znn_dask.data.targets import Kind, Target
 from znn_dask.data.volume import Volume, open_volume
+from znn_dask.kernels.geometry import Triple
 from znn_dask.kernels.randomness import generator
 
 Border = Literal["valid", "mirror"]

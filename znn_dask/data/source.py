@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from znn_dask.data.augmentation import Triple
 from znn_dask.data.cache import WHOLE_BYTES, CachedArray
 from znn_dask.data.candidates import Candidates, cells
 from znn_dask.data.geometry import Box, mirrored, resolve_region
@@ -15,6 +14,7 @@ from znn_dask.data.metadata import VolumeError
 from znn_dask.data.preprocessing import Preprocessing
 from znn_dask.data.targets import Target
 from znn_dask.data.volume import Volume
+from znn_dask.kernels.geometry import Triple
 
 PROBE_CELLS = 64
 MEMBRANE_SHARE = 0.01  # label 0 is a class when it covers more than this, else stray voxels

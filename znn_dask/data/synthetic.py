@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from znn_dask.kernels.geometry import Triple
 from znn_dask.kernels.randomness import generator
 
 Float = NDArray[np.float32]
 Ids = NDArray[np.uint32]
-Triple = tuple[int, int, int]
 
 SPACING = 17.0  # mean distance between neighbouring curves, voxels
 MARGIN = 12  # voxels grown around the volume, so that its border looks like its inside

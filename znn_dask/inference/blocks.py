@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Triple = tuple[int, int, int]
-Box = tuple[slice, slice, slice]
+from znn_dask.kernels.geometry import Box, Triple, box_shape
+
 Border = Literal["valid", "mirror"]
 
 AXES = "zyx"
@@ -44,10 +44,6 @@ def box(start: Triple, shape: Triple) -> Box:
 
 def box_start(region: Box) -> Triple:
     return triple(s.start for s in region)
-
-
-def box_shape(region: Box) -> Triple:
-    return triple(s.stop - s.start for s in region)
 
 
 def describe(region: Box) -> str:

@@ -13,6 +13,8 @@ from functools import lru_cache
 from znn_dask.inference.blocks import PredictionError, Triple, triple
 from znn_dask.network import Network
 from znn_dask.taskgraph import Arithmetic
+from znn_dask.taskgraph.cost import spectrum_bytes
+from znn_dask.taskgraph.layers import compile_layers
 
 # What one block may take where the user says nothing: fits every thread of a usual machine.
 DEFAULT_BLOCK_BYTES = 1 << 30
@@ -70,14 +72,8 @@ class Cost:
 
     def shared_bytes(self, arithmetic: Arithmetic) -> int:
         """Memory that all blocks of a process share: the kernel spectra."""
-        sizes = self.network.sizes(arithmetic.output_size)
-        total = 0
-        for edge in self.network.conv_edges:
-            chosen = arithmetic.convolutions[edge.name]
-            if chosen.algorithm != "direct":
-                points = math.prod(chosen.tile or sizes[edge.input])
-                total += 4 * points * self._channels[edge.input] * self._channels[edge.output]
-        return total
+        layers = compile_layers(self.network, arithmetic)
+        return sum(spectrum_bytes(layers, edge.name) for edge in self.network.conv_edges)
 
 
 def choose(

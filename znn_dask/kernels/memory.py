@@ -102,9 +102,12 @@ def is_aligned(array: np.ndarray) -> bool:
 
 def aligned(array: np.ndarray) -> np.ndarray:
     """`array` itself where it is C-contiguous and aligned, else a copy that is."""
-    if is_aligned(array):
-        return array
-    copy = empty(array.shape, array.dtype)
+    return array if is_aligned(array) else aligned_copy(array)
+
+
+def aligned_copy(array: np.ndarray, dtype: DTypeLike | None = None) -> np.ndarray:
+    """C-contiguous copy of `array` at a 64-byte boundary, of `dtype` or as it is."""
+    copy = empty(array.shape, array.dtype if dtype is None else dtype)
     copy[...] = array
     return copy
 

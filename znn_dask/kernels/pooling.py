@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from znn_dask.kernels.geometry import Box, Triple, shift
-from znn_dask.kernels.memory import empty, zeros
+from znn_dask.kernels.memory import aligned_copy, empty, zeros
 from znn_dask.kernels.randomness import generator
 
 Key = tuple[int | str, ...]
@@ -67,7 +67,7 @@ class _Maximum:
         shapes = self._shapes(x.shape)
         passes = [axis for axis in range(3) if self.size[axis] > 1]
         if not passes:
-            return _copy(x), ()
+            return aligned_copy(x), ()
         y = empty(shapes[3], x.dtype)
         chosen = tuple(empty(shapes[axis + 1], np.uint8) for axis in passes)
         step = _planes(shapes[1])
@@ -85,7 +85,7 @@ class _Maximum:
         shapes = self._shapes(input_shape)
         passes = [axis for axis in range(3) if self.size[axis] > 1]
         if not passes:
-            return _copy(g)
+            return aligned_copy(g)
         dx = zeros(shapes[0], g.dtype)
         step = _planes(shapes[1])
         scratch = [empty((step, *shape[1:]), g.dtype) for shape in shapes[1:3]]
@@ -186,7 +186,7 @@ class Dropout:
     def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, Mask | None]:
         """`x` (z, y, x, c) with dropped values at zero, and the mask of those kept."""
         if key is None:
-            return _copy(x), None
+            return aligned_copy(x), None
         # float32 for either dtype of x: the mask must not depend on it
         drawn = empty(x.shape, np.float32)
         generator(*key).random(out=drawn, dtype=np.float32)
@@ -195,7 +195,7 @@ class Dropout:
 
     def backward(self, g: Floats, residue: Mask | None, input_shape: Sequence[int]) -> Floats:
         """Gradient (z, y, x, c): `g` where the value was kept, scaled alike."""
-        return _copy(g) if residue is None else self._apply(g, residue)
+        return aligned_copy(g) if residue is None else self._apply(g, residue)
 
     def _apply(self, values: Floats, kept: Mask) -> Floats:
         scaled = np.multiply(values, 1 / self.ratio, out=empty(values.shape, values.dtype))
@@ -214,11 +214,11 @@ class Crop:
 
     def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, None]:
         """The region as it is: cropping is done by `input_box`."""
-        return _copy(x), None
+        return aligned_copy(x), None
 
     def backward(self, g: Floats, residue: None, input_shape: Sequence[int]) -> Floats:
         """The gradient as it is; the rest of the input map gets none."""
-        return _copy(g)
+        return aligned_copy(g)
 
 
 @dataclass(frozen=True)
@@ -282,12 +282,6 @@ def _scatter(
             np.copyto(window, product)
         else:
             np.add(window, product, out=window)
-
-
-def _copy(values: Floats) -> Floats:
-    copy = empty(values.shape, values.dtype)
-    copy[...] = values
-    return copy
 
 
 def _planes(shape: Sequence[int]) -> int:

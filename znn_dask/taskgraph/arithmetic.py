@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from znn_dask.kernels.geometry import Triple
+from znn_dask.network.geometry import triple
 
 ALGORITHMS = ("auto", "direct", "fft", "tiled")
 
@@ -68,11 +69,11 @@ class Arithmetic:
     def from_dict(cls, values: Mapping[str, Any]) -> "Arithmetic":
         """From the values of `to_dict`, also after a trip through JSON."""
         return cls(
-            output_size=_triple(values["output_size"]),
+            output_size=triple(values["output_size"]),
             dtype=values["dtype"],
             convolutions={
                 edge: ConvolutionArithmetic(
-                    c["algorithm"], _triple(c["tile"]) if c["tile"] else None, c["channels"]
+                    c["algorithm"], triple(c["tile"]) if c["tile"] else None, c["channels"]
                 )
                 for edge, c in values["convolutions"].items()
             },
@@ -84,8 +85,3 @@ class Arithmetic:
         """Short fingerprint: equal digests on equal library builds mean equal bits."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _triple(values: Any) -> Triple:
-    z, y, x = values
-    return int(z), int(y), int(x)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from znn_dask.network.geometry import show
+
 if TYPE_CHECKING:
     from znn_dask.taskgraph.plan import Plan
 
@@ -24,10 +26,10 @@ def table(plan: "Plan") -> str:
             row.layer,
             row.kind,
             row.algorithm,
-            _size(row.kernel),
-            _size(row.tile) if row.tile else "",
+            show(row.kernel),
+            show(row.tile) if row.tile else "",
             f"{row.channels[0]}→{row.channels[1]}",
-            _size(row.output),
+            show(row.output),
             str(row.blocks),
             *(seconds(value) for value in (row.forward_s, row.backward_s, row.update_s)),
             nbytes(row.spectra_bytes) if row.spectra_bytes else "",
@@ -73,8 +75,4 @@ def nbytes(value: int) -> str:
 
 def _title(plan: "Plan") -> str:
     arithmetic = plan.arithmetic
-    return f"Plan for an output patch of {_size(arithmetic.output_size)}, {arithmetic.dtype}"
-
-
-def _size(size: tuple[int, int, int]) -> str:
-    return ",".join(map(str, size))
+    return f"Plan for an output patch of {show(arithmetic.output_size)}, {arithmetic.dtype}"

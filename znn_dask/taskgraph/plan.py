@@ -6,7 +6,7 @@ Plan (table, seconds, bytes) <──────────── schedule by s
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import EdgeGroup, Network
+from znn_dask.network.geometry import show
 from znn_dask.taskgraph.arithmetic import Arithmetic, PlanError
 from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.cost import TaskCost, calibrate, map_spectra_bytes, spectrum_bytes
@@ -163,8 +164,6 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The table and the totals as JSON-ready values."""
-        from dataclasses import asdict
-
         return {
             "output_size": self.arithmetic.output_size,
             "dtype": self.arithmetic.dtype,
@@ -225,9 +224,9 @@ def plan(
 
         fits = _fitting_size(made, memory_limit, algorithm)
         raise PlanError(
-            f"output size {_show(output_size)} needs {nbytes(made.bytes)}, the limit is "
+            f"output size {show(output_size)} needs {nbytes(made.bytes)}, the limit is "
             f"{nbytes(memory_limit)}; "
-            + (f"{_show(fits)} would fit" if fits else "no smaller output patch would fit")
+            + (f"{show(fits)} would fit" if fits else "no smaller output patch would fit")
         )
     return made
 
@@ -242,7 +241,3 @@ def _fitting_size(made: Plan, limit: int, algorithm: str) -> Triple | None:
         if Plan(made.network, smaller, made.threads, made.slowness, made.training).bytes <= limit:
             return z, y, x
     return None
-
-
-def _show(size: Triple) -> str:
-    return ",".join(map(str, size))

@@ -26,7 +26,7 @@ from znn_dask.taskgraph.losses import PendingLosses
 from znn_dask.taskgraph.passes import Patch, Tape, open_tape
 from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.schedule import simulate
-from znn_dask.taskgraph.state import State, UpdateRule, aligned
+from znn_dask.taskgraph.state import State, UpdateRule
 from znn_dask.taskgraph.tasks import LOSS, TYPE, Task, TaskId
 
 
@@ -62,8 +62,8 @@ def _arrive(
     losses: tuple[PendingLosses, ...],
 ) -> Gradients:
     return Gradients(
-        {name: aligned(v, v.dtype) for name, v in kernels.items()},
-        {name: aligned(v, v.dtype) for name, v in biases.items()},
+        {name: memory.aligned_copy(v) for name, v in kernels.items()},
+        {name: memory.aligned_copy(v) for name, v in biases.items()},
         losses=losses,
     )
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from znn_dask.kernels import memory
 from znn_dask.kernels.layout import kernels_from_znn, kernels_to_znn
+from znn_dask.kernels.memory import aligned_copy
 from znn_dask.network import Network
 from znn_dask.taskgraph.engine import wait
 from znn_dask.taskgraph.losses import PendingLosses
@@ -92,8 +92,8 @@ class State:
                 state.kernels[group] = kernels_from_znn(values, dtype)
                 state.velocities[group] = kernels_from_znn(velocity, dtype)
             else:
-                state.biases[group] = aligned(values, dtype)
-                state.bias_velocities[group] = aligned(velocity, dtype)
+                state.biases[group] = aligned_copy(values, dtype)
+                state.bias_velocities[group] = aligned_copy(velocity, dtype)
         return state
 
     def parameters(self) -> Parameters:
@@ -104,17 +104,12 @@ class State:
         """Copies of the velocities in ZNN's layout; nothing may be pending."""
         return to_znn(self.velocities, self.bias_velocities)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays."""
+    def __sizeof__(self) -> int:
         return sum(
             array.nbytes
             for arrays in (self.kernels, self.velocities, self.biases, self.spectra)
             for array in arrays.values()
         )
-
-    def __sizeof__(self) -> int:
-        return self.nbytes
 
     def __reduce__(self) -> tuple[Any, ...]:
         wait(self.jobs.values())
@@ -140,17 +135,10 @@ def check_parameters(network: Network, parameters: Mapping[str, np.ndarray]) -> 
             )
 
 
-def aligned(values: np.ndarray, dtype: Any) -> np.ndarray:
-    """A copy that starts where FFT and BLAS kernels like it."""
-    copy = memory.empty(values.shape, dtype)
-    copy[...] = values
-    return copy
-
-
 def _arrive(step: int, *groups: dict[str, np.ndarray]) -> State:
     """Rebuild a state that travelled: arrays off the network are misaligned."""
     kernels, velocities, biases, bias_velocities = (
-        {name: aligned(v, v.dtype) for name, v in group.items()} for group in groups
+        {name: aligned_copy(v) for name, v in group.items()} for group in groups
     )
     return State(step, kernels, velocities, biases, bias_velocities)
 
