@@ -153,7 +153,7 @@ class Crew:
         return address if room.load < room.capacity else None
 
     def _look(self) -> None:
-        workers: dict[str, Any] = self.client.scheduler_info()["workers"]
+        workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
         usable = {address: self._usable(worker) for address, worker in workers.items()}
         if workers:  # refuse when the roomiest is too small, pass over the others that are
             self.need.check(max(usable.values()))

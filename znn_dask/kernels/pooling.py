@@ -48,7 +48,11 @@ class _Maximum:
 
     size: Triple
     dilation: Triple  # distance of the voxels of one window
-    stride: Triple  # distance of one window to the next
+
+    @property
+    def stride(self) -> Triple:
+        """Distance of one window to the next."""
+        return (1, 1, 1)
 
     def __post_init__(self) -> None:
         if not all(1 <= k <= 256 for k in self.size):
@@ -150,7 +154,6 @@ class MaxFilter(_Maximum):
 
     size: Triple
     dilation: Triple = (1, 1, 1)
-    stride: Triple = field(default=(1, 1, 1), init=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ class MaxPool(_Maximum):
     dilation: Triple = field(default=(1, 1, 1), init=False, repr=False)
 
     @property
-    def stride(self) -> Triple:  # type: ignore[override]
+    def stride(self) -> Triple:
         """Blocks do not overlap."""
         return self.size
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from znn_dask.kernels.convolution import Algorithm
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network.geometry import triple
 
@@ -34,7 +35,7 @@ class ConvolutionArithmetic:
         Width of a block of input channels in gradients, updates and kernel spectra.
     """
 
-    algorithm: str
+    algorithm: Algorithm
     tile: Triple | None
     channels: int
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 
 from znn_dask.kernels import costs
+from znn_dask.kernels.convolution import Algorithm
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import EdgeGroup, Network
 from znn_dask.taskgraph.arithmetic import (
@@ -77,20 +78,24 @@ def _choose(
     channels = (network.node(edge.input).size, network.node(edge.output).size)
     at = (sizes[edge.output], edge.size, network.dilation(edge.input), channels)
     onward = edge.input in trained_nodes(network)
+    chosen: Algorithm
     tile: Triple | None = None
     if algorithm == "auto":
-        algorithm, tile = costs.choose_algorithm(*at, training=training, input_gradient=onward)
-    elif edge.size == (1, 1, 1):
-        algorithm = "direct"
-    elif algorithm == "tiled":
+        chosen, tile = costs.choose_algorithm(*at, training=training, input_gradient=onward)
+    elif algorithm == "direct" or edge.size == (1, 1, 1):
+        chosen = "direct"
+    elif algorithm == "fft":
+        chosen = "fft"
+    else:
+        chosen = "tiled"
         tile = costs.default_tile(*at, training=training, input_gradient=onward)
-    whole = ConvolutionArithmetic(algorithm, tile, channels[0])
+    whole = ConvolutionArithmetic(chosen, tile, channels[0])
     draft = Arithmetic(sizes[edge.output], "float32", {edge.name: whole}, {})
     convolution = bind_convolution(network, sizes, edge, draft)
     cost = costs.cost(convolution)
     most = max(1, channels[0] // _NARROWEST_CHANNELS)
     blocks = _block_count(cost.kernel_gradient + cost.kernel_spectrum, most)
-    return ConvolutionArithmetic(algorithm, tile, -(-channels[0] // blocks))
+    return ConvolutionArithmetic(chosen, tile, -(-channels[0] // blocks))
 
 
 def _cut(

@@ -101,7 +101,7 @@ def bind_convolution(
     """The convolution of a conv edge group at the sizes of the maps that it joins."""
     choice = arithmetic.convolutions[edge.name]
     return make_convolution(
-        choice.algorithm,  # type: ignore[arg-type]
+        choice.algorithm,
         sizes[edge.input],
         edge.size,
         network.dilation(edge.input),
