@@ -116,14 +116,14 @@ def test_a_failing_block_is_named(tmp_path, image, inproc, monkeypatch):
 def test_interrupted(tmp_path, image, inproc, watched, monkeypatch):
     """Nothing stays behind on the cluster, finished blocks are kept, and a rerun does the rest."""
 
-    def interrupting(reports, *_):
+    def interrupting(reports, *_, **__):
         for _ in range(5):
             next(reports)
             yield
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(prediction, "show", interrupting)
+        patch.setattr(prediction, "track", interrupting)
         with pytest.raises(KeyboardInterrupt):
             predict(boundary_state(), image, tmp_path / "a", block=BLOCK, client=inproc)
     deadline = time.monotonic() + 10
