@@ -36,9 +36,6 @@ class BlockReport:
 
     index: int
     voxels: int
-    read_seconds: float
-    forward_seconds: float
-    write_seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,21 +112,10 @@ class Job:
 def run_block(job: Job, index: int, lane: Executor) -> BlockReport:
     """Read, compute (in `lane`, which bounds how many do at a time), write, and then mark."""
     block = job.plan.at(index)
-    begin = time.perf_counter()
     inputs = job.read(block)
-    start = time.perf_counter()
     y, seconds = lane.submit(_timed, job, inputs, block).result()
     del inputs
-    computed = time.perf_counter()
     stored = job.write(y, block)
-    end = time.perf_counter()
-    report = BlockReport(
-        index=index,
-        voxels=int(np.prod(stored.shape[1:])),
-        read_seconds=start - begin,
-        forward_seconds=seconds,
-        write_seconds=end - computed,
-    )
     job.markers.mark(
         index,
         {
@@ -137,11 +123,11 @@ def run_block(job: Job, index: int, lane: Executor) -> BlockReport:
             "shape": list(triple(stored.shape[1:])),
             "crc32": zlib.crc32(stored.tobytes()),
             "finished": time.time(),
-            "forward_seconds": round(report.forward_seconds, 4),
+            "forward_seconds": round(seconds, 4),
             "process": f"{socket.gethostname()}:{os.getpid()}",
         },
     )
-    return report
+    return BlockReport(index, int(np.prod(stored.shape[1:])))
 
 
 def _timed(job: Job, inputs: Maps, block: Block) -> tuple[np.ndarray, float]:

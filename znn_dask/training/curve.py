@@ -135,13 +135,12 @@ class LearningCurve:
         }
 
 
-def should_stop(losses: Sequence[float], patience: int, min_improvement: float = 0.0) -> bool:
+def should_stop(losses: Sequence[float], patience: int) -> bool:
     """Early stopping: whether the last ``patience`` validations brought no improvement.
 
     Args:
         losses: validation losses in order; one that is not finite is no improvement.
         patience: validations to wait for a loss below the best one so far, at least 1.
-        min_improvement: how far below the best one a loss must be to count.
 
     Raises:
         ValueError: ``patience`` below 1.
@@ -150,7 +149,7 @@ def should_stop(losses: Sequence[float], patience: int, min_improvement: float =
         raise ValueError(f"early stopping: patience must be at least 1, got {patience}")
     best, waited = math.inf, 0
     for loss in losses:
-        if loss < best - min_improvement or (best == math.inf and math.isfinite(loss)):
+        if loss < best:
             best, waited = loss, 0
         else:
             waited += 1

@@ -8,21 +8,18 @@ import numpy as np
 from znn_dask.network import Network
 from znn_dask.training.state import CheckpointError
 
-Shape = tuple[int, ...]
-
 
 @dataclass(frozen=True)
 class SeedReport:
     """What happened to each parameter, by name.
 
-    ``skipped``: its layer says ``seeding 0``; ``absent``: the source has no such layer;
-    ``mismatched``: its shape here and in the source; ``unused``: only the source has it.
+    ``skipped``: its layer says ``seeding 0``; ``absent``: the source has no such layer; ``unused``:
+    only the source has it.
     """
 
     copied: tuple[str, ...]
     skipped: tuple[str, ...]
     absent: tuple[str, ...]
-    mismatched: tuple[tuple[str, Shape, Shape], ...]
     unused: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -31,7 +28,6 @@ class SeedReport:
         for label, names in (
             ("skipped (seeding 0)", self.skipped),
             ("not in the source", self.absent),
-            ("of another shape", tuple(name for name, _, _ in self.mismatched)),
             ("unused", self.unused),
         ):
             if names:
@@ -40,37 +36,29 @@ class SeedReport:
 
 
 def seed_parameters(
-    network: Network,
-    parameters: Mapping[str, np.ndarray],
-    source: Mapping[str, np.ndarray],
-    *,
-    allow_mismatch: bool = False,
+    network: Network, parameters: Mapping[str, np.ndarray], source: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], SeedReport]:
     """Parameters with those of ``source`` copied in where layer name and shape agree.
 
-    Like ZNN, a layer of ``network`` with the option ``seeding 0`` keeps its own. Call it once for
-    the parameters and once for the momenta of a checkpoint: the decisions are the same.
+    Like ZNN, a layer of ``network`` with the option ``seeding 0`` keeps its own.
 
     Args:
         network: the network to train.
         parameters: its freshly initialised parameters, ``"edge.filters"`` (in,out,kz,ky,kx) and
             ``"node.biases"`` (n,); not changed.
         source: those of the other training; converted to the dtype of ``parameters``.
-        allow_mismatch: keep the own parameter where the shapes differ, instead of refusing.
 
     Returns:
         New parameters, in the order of ``parameters``, and the report.
 
     Raises:
-        CheckpointError: shapes differ and ``allow_mismatch`` is False, or no layer has a name that
-            is in the source.
+        CheckpointError: shapes differ, or no layer has a name that is in the source.
     """
     options = [(group.name, group.options) for group in network.nodes]
     options += [(group.name, group.options) for group in network.edges]
     unseeded = {name for name, pairs in options if dict(pairs).get("seeding") == "0"}
     result: dict[str, np.ndarray] = {}
     copied, skipped, absent = [], [], []
-    mismatched: list[tuple[str, Shape, Shape]] = []
     for name, own in parameters.items():
         result[name] = own
         if name.rpartition(".")[0] in unseeded:
@@ -78,22 +66,17 @@ def seed_parameters(
         elif name not in source:
             absent.append(name)
         elif source[name].shape != own.shape:
-            mismatched.append((name, own.shape, source[name].shape))
+            raise CheckpointError(
+                f"seeding: {name} has shape {own.shape} in the network but {source[name].shape} in "
+                'the source; rename the layer, or give it the option "seeding 0"'
+            )
         else:
             copied.append(name)
             result[name] = source[name].astype(own.dtype)
-    if mismatched and not allow_mismatch:
-        name, here, there = mismatched[0]
-        raise CheckpointError(
-            f"seeding: {name} has shape {here} in the network but {there} in the source; "
-            f'rename the layer, give it the option "seeding 0", or allow mismatches'
-        )
-    if absent and not copied and not mismatched:
+    if absent and not copied:
         raise CheckpointError(
             f"seeding: no layer of the network is in the source: the network has "
             f"{', '.join(parameters)}; the source has {', '.join(source) or 'nothing'}"
         )
     unused = tuple(name for name in source if name not in parameters)
-    return result, SeedReport(
-        tuple(copied), tuple(skipped), tuple(absent), tuple(mismatched), unused
-    )
+    return result, SeedReport(tuple(copied), tuple(skipped), tuple(absent), unused)
