@@ -155,7 +155,7 @@ class Session:
                 slot,
                 step,
             )
-            for slot in range(len(self._workers))
+            for slot in slots
         ]
         self._states = self._send(granules, [granule.key for granule in granules])
 
@@ -192,8 +192,8 @@ class Session:
         self._calls += 1
         key = self._names.key(work, step, self._calls)
         needs = (self._names.context(slot), list(self._states)[slot])
-        granule = Granule(key, work, needs, arguments, slot, step, priority=-4.0 * step - 2)
-        return self._send([granule], [key])[key]
+        granule = Granule(key, work, needs, arguments, slot, step)
+        return self._send(inherit([granule]), [key])[key]
 
     def _send(self, granules: Sequence[Granule], keep: Iterable[Key]) -> dict[Key, Future]:
         return dask_graph.submit(self.client, granules, FUNCTIONS, self._workers, keep)

@@ -200,15 +200,19 @@ def validate(context: Context, state: State, patches: int) -> LossRecord:
         raise ValueError("there is no validation data")
     tapes: deque[Tape] = deque()
     records: list[LossRecord] = []
+
+    def finish(tape: Tape) -> None:
+        context.engine.wait(tape.jobs.values())
+        records.extend(tape.losses.records)
+
     for index in range(patches):
         tape = _validation_tape(context, spec.validation, state.step, index)
         begin_forward(context, state, tape)
         tapes.append(tape)
-        if len(tapes) > _STEPS_AHEAD or index + 1 == patches:
-            while tapes and (len(tapes) > _STEPS_AHEAD or index + 1 == patches):
-                tape = tapes.popleft()
-                context.engine.wait(tape.jobs.values())
-                records += tape.losses.records
+        if len(tapes) > _STEPS_AHEAD:
+            finish(tapes.popleft())
+    for tape in tapes:
+        finish(tape)
     return total(state.step, records)
 
 

@@ -30,11 +30,8 @@ from znn_dask.kernels.kernel_transform import KernelTransform
 from znn_dask.kernels.memory import ALIGNMENT, aligned, empty, zeros
 from znn_dask.kernels.tiles import TileGrid
 
-_PART_BYTES = (
-    1 << 23
-)  # tiles transformed together: long runs of channels, in scratch that is reused
-
-
+# Tiles transformed together: long runs of channels, in scratch that is reused.
+_PART_BYTES = 1 << 23
 _CHUNK_BYTES = 1 << 20  # spectra between two products
 
 

@@ -34,7 +34,6 @@ from znn_dask.segmentation.watershed import fragments
 _BYTES_PER_VOXEL = 48
 """Peak of the watershed and the graph, measured; the map itself comes on top."""
 
-
 DEFAULT_THRESHOLD = {"boundary": 0.5, "affinity": 0.3}
 """Merge threshold by kind of map; best on simulated maps of real tissue with noise."""
 
