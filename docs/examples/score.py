@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import cc3d
 import numpy as np
 
 import znn_dask as znn
@@ -77,13 +78,20 @@ def main() -> None:
     boundary = probability[1] if len(probability) == 2 else 1 - probability.min(axis=0)
     figure = slice_panels(
         image,
-        np.asarray(volume.labels[box]),
+        _components(np.asarray(volume.labels[box]), arguments.in_plane),
         boundary,
         np.asarray(znn.open_array(arguments.objects)),
         views=1 if arguments.in_plane else 3,
         voxel_size=volume.voxel_size,
     )
     save(figure, place.with_suffix(".png"))
+
+
+def _components(labels: np.ndarray, in_plane: bool) -> np.ndarray:
+    """Labels as they are scored: split into connected pieces, 26-connected or slice by slice."""
+    if in_plane:
+        return np.stack([cc3d.connected_components(plane, connectivity=8) for plane in labels])
+    return cc3d.connected_components(labels, connectivity=26)
 
 
 def _slice(text: str) -> slice:

@@ -72,7 +72,7 @@ class ForwardPass:
             If an input is missing or has another shape than the network needs.
         """
         layers, state = self._compiled()
-        tape = passes.Tape(priority=(0,))
+        tape = passes.Tape(priority=(0,), training=False)
         for node in self.network.inputs:
             shape = (*layers.sizes[node.name], node.size)
             given = inputs.get(node.name)
@@ -82,7 +82,6 @@ class ForwardPass:
             tape.maps[node.name] = aligned(given.astype(self.arithmetic.dtype, copy=False))
         for node in self.network.topological:
             if node.type != "input":
-                passes.allocate_map(layers, tape, node.name)
                 for b in range(len(layers.blocks[node.name])):
                     passes.forward_block(layers, state, tape, node.name, b)
                 _release(layers, tape, node.name)

@@ -5,7 +5,8 @@ block of it; which function runs when is the engine's business, and never change
 is written once, and every sum has its order fixed here.
 """
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -57,76 +58,73 @@ class Tape:
     output_gradients
         Output node group -> dE/d(map).
     gradient_spectra
-        Conv edge group -> spectrum of the gradient of its output map.
+        Conv edge group -> spectrum of the gradient of its output map, under the first of the edge
+        groups that share it.
     slabs
         (edge group, block) -> dE/d(input map) over the block's input box.
     bias_gradients
-        Node group -> per block, dE/d(biases).
+        (node group, block) -> dE/d(biases).
     jobs
         The jobs of this tape.
     priority
         (step, patch): earlier passes go first.
     key
         Where dropout draws its numbers from; None switches dropout off.
+    training
+        Whether a backward pass follows, for which spectra are kept.
     patch
         What was loaded.
     losses
         Filled by the loss task.
+    lock
+        Held while an array is allocated.
     """
 
     priority: Priority
     key: Key | None = None
+    training: bool = True
     patch: Patch | None = None
     losses: PendingLosses = field(default_factory=PendingLosses)
+    lock: threading.Lock = field(default_factory=threading.Lock)
     maps: dict[str, np.ndarray] = field(default_factory=dict)
     spectra: dict[str, np.ndarray] = field(default_factory=dict)
     residues: dict[tuple[str, int], Any] = field(default_factory=dict)
     output_gradients: dict[str, np.ndarray] = field(default_factory=dict)
     gradient_spectra: dict[str, np.ndarray] = field(default_factory=dict)
     slabs: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
-    bias_gradients: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    bias_gradients: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     jobs: dict[TaskId, Job] = field(default_factory=dict)
 
 
-def open_tape(layers: Layers, priority: Priority, key: Key | None, *, training: bool) -> Tape:
-    """A tape with room for every map and spectrum; inputs are filled in by loading."""
-    tape = Tape(priority, key)
-    inputs = {node.name for node in layers.network.inputs}
-    for node in layers.network.nodes:
-        if node.name not in inputs:
-            allocate_map(layers, tape, node.name)
-    if training:
-        for edge, convolution in layers.convolutions.items():
-            if convolution.transforms:
-                tape.spectra[edge] = convolution.allocate_input_spectrum()
-        for name, edges in _spectrum_owners(layers).items():
-            for owner in dict.fromkeys(edges.values()):
-                tape.gradient_spectra[owner] = layers.convolutions[
-                    owner
-                ].allocate_gradient_spectrum()
-            tape.bias_gradients[name] = [np.empty(0)] * len(layers.blocks[name])
-            for edge, owner in edges.items():
-                tape.gradient_spectra[edge] = tape.gradient_spectra[owner]
-    return tape
+def _room(
+    tape: Tape, arrays: dict[str, np.ndarray], name: str, allocate: Callable[[], np.ndarray]
+) -> np.ndarray:
+    """The array of that name; the first block that needs it allocates it."""
+    with tape.lock:
+        if name not in arrays:
+            arrays[name] = allocate()
+        return arrays[name]
 
 
-def allocate_map(layers: Layers, tape: Tape, node: str) -> None:
-    """Room for a node group's map."""
+def _map(layers: Layers, tape: Tape, node: str) -> np.ndarray:
     shape = (*layers.sizes[node], layers.network.node(node).size)
-    tape.maps[node] = memory.empty(shape, layers.arithmetic.dtype)
+    return _room(tape, tape.maps, node, lambda: memory.empty(shape, layers.arithmetic.dtype))
 
 
-def _spectrum_owners(layers: Layers) -> dict[str, dict[str, str]]:
-    """Node group -> conv edge into it -> the first edge whose gradient spectrum is the same."""
-    owners: dict[str, dict[str, str]] = {}
-    for node in layers.network.nodes:
-        first: dict[object, str] = {}
-        owners[node.name] = {
-            edge.name: first.setdefault(layers.convolutions[edge.name].signature, edge.name)
-            for edge in layers.network.edges_into(node.name)
-            if edge.name in layers.convolutions
-        }
-    return {node: owner for node, owner in owners.items() if node in layers.trained}
+def _gradient_spectrum(layers: Layers, tape: Tape, edge: str) -> tuple[str, np.ndarray]:
+    """The spectrum of the gradient that the edge sends back, and the first edge that has it.
+
+    Edges into one node group with equal signatures share it.
+    """
+    convolution = layers.convolutions[edge]
+    owner = next(
+        other.name
+        for other in layers.network.edges_into(layers.network.edge(edge).output)
+        if other.name in layers.convolutions
+        and layers.convolutions[other.name].signature == convolution.signature
+    )
+    allocate = layers.convolutions[owner].allocate_gradient_spectrum
+    return owner, _room(tape, tape.gradient_spectra, owner, allocate)
 
 
 def forward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) -> None:
@@ -157,7 +155,7 @@ def forward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) -
         y = _sum(terms)
     if layers.has_bias(node):
         y = layers.transfers[node].forward(y, state.biases[node])
-    tape.maps[node][block] = y
+    _map(layers, tape, node)[block] = y
 
 
 def backward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) -> None:
@@ -166,16 +164,16 @@ def backward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) 
     g = _output_gradient(layers, tape, node, block)
     if layers.has_bias(node):
         g = layers.transfers[node].backward(g, tape.maps[node][block], out=g)
-        tape.bias_gradients[node][b] = bias_gradient(g)
-    done: set[int] = set()
+        tape.bias_gradients[node, b] = bias_gradient(g)
+    done: set[str] = set()
     for i, edge in enumerate(layers.network.edges_into(node)):
         onward = edge.input in layers.trained
         if edge.name in layers.convolutions:
             convolution = layers.convolutions[edge.name]
-            G = tape.gradient_spectra[edge.name]
-            if id(G) not in done:
+            owner, G = _gradient_spectrum(layers, tape, edge.name)
+            if owner not in done:
                 convolution.gradient_spectrum(g, block, G)
-                done.add(id(G))
+                done.add(owner)
             if onward:
                 kernel = _kernel(layers, state, edge.name)
                 tape.slabs[edge.name, b] = convolution.input_gradient(G, kernel, block)
@@ -193,12 +191,14 @@ def kernel_gradient(layers: Layers, tape: Tape, edge: str, channels: slice) -> n
     """dE/d(kernel) (kz, ky, kx, block of in, out)."""
     x = tape.maps[layers.network.edge(edge).input]
     X = tape.spectra.get(edge, x)  # a direct convolution's spectrum is the map itself
-    return layers.convolutions[edge].kernel_gradient(X, tape.gradient_spectra[edge], channels)
+    _, G = _gradient_spectrum(layers, tape, edge)
+    return layers.convolutions[edge].kernel_gradient(X, G, channels)
 
 
-def sum_bias_gradient(tape: Tape, node: str) -> np.ndarray:
+def sum_bias_gradient(layers: Layers, tape: Tape, node: str) -> np.ndarray:
     """dE/d(biases) (n,), blocks added in their order."""
-    return _sum([part.copy() for part in tape.bias_gradients[node]])
+    blocks = range(len(layers.blocks[node]))
+    return _sum([tape.bias_gradients[node, b].copy() for b in blocks])
 
 
 def kernel_spectrum(layers: Layers, state: State, edge: str, channels: slice) -> None:
@@ -209,11 +209,12 @@ def kernel_spectrum(layers: Layers, state: State, edge: str, channels: slice) ->
 def _input_spectrum(
     convolution: Convolution, tape: Tape, edge: str, x: np.ndarray, block: Box
 ) -> np.ndarray:
-    """Spectrum of what the block reads; without a tape to keep it, of the block alone."""
+    """Spectrum of what the block reads: of the whole map if a backward pass follows."""
     if not convolution.transforms:
         return x
-    X = tape.spectra.get(edge)
-    if X is None:
+    if tape.training:
+        X = _room(tape, tape.spectra, edge, convolution.allocate_input_spectrum)
+    else:
         X = convolution.allocate_input_spectrum(block)
     convolution.input_spectrum(x, block, X)
     return X

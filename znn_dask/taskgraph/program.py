@@ -23,7 +23,7 @@ from znn_dask.taskgraph import passes
 from znn_dask.taskgraph.engine import Engine, wait
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.losses import PendingLosses
-from znn_dask.taskgraph.passes import Patch, Tape, open_tape
+from znn_dask.taskgraph.passes import Patch, Tape
 from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.schedule import simulate
 from znn_dask.taskgraph.state import State, UpdateRule
@@ -101,7 +101,7 @@ class Program:
         `priority` orders this pass among others (step, patch); `key` seeds dropout, None makes it
         the identity; without `training` nothing is kept for a backward pass.
         """
-        tape = open_tape(self.layers, priority, key, training=training)
+        tape = Tape(priority, key, training)
         dtype = self.layers.arithmetic.dtype
 
         def run(_: TaskId) -> None:
@@ -145,7 +145,7 @@ class Program:
             gradients.kernels[edge][..., channels, :] = part
 
         def bias(task: TaskId) -> None:
-            total = passes.sum_bias_gradient(tape, task.layer)
+            total = passes.sum_bias_gradient(layers, tape, task.layer)
             _check_finite(total, f"gradient of {task.layer}.biases")
             gradients.biases[task.layer][...] = total
 
