@@ -26,6 +26,7 @@ from znn_dask.network import format_znn, parse_znn
 from znn_dask.taskgraph.plan import Plan
 from znn_dask.taskgraph.state import UpdateRule
 from znn_dask.training.checkpoint import best, latest, list_checkpoints, load_checkpoint
+from znn_dask.training.loop import Loop
 from znn_dask.training.optimizer import SGD
 from znn_dask.training.trainer import Trainer, TrainingError
 
@@ -408,6 +409,27 @@ def test_a_worker_that_dies_again_and_again_ends_the_training(
     with pytest.raises(TrainingError, match="workers were lost 6 times"):
         make().fit(5)
     assert starts == [0] * 6
+
+
+def test_a_worker_lost_while_stopping_ends_at_the_last_checkpoint(
+    make: Make, monkeypatch: pytest.MonkeyPatch, thirty: tuple[Arrays, Arrays]
+):
+    """Ctrl-C, then the loss: what is lost is not made again before it ends, but by the next fit."""
+    group(monkeypatch, 2)
+    trainer = make(checkpoint_every=4)
+    collect = Loop._collect
+
+    def losing(loop: Loop, submission: Any) -> Any:
+        if submission.step > 4:
+            loop.stop()
+            raise LOST[0]("a worker was lost")
+        return collect(loop, submission)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_collect", losing)
+        curve = trainer.fit(30)
+    assert trainer.step == curve.train[-1].step == load_checkpoint(trainer.folder).step == 4
+    assert_same_bits(trained(trainer, 30), thirty)
 
 
 def dask_cluster(workers: int) -> LocalCluster:
