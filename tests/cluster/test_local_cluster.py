@@ -8,6 +8,7 @@ import dask
 import pytest
 from threadpoolctl import threadpool_info
 
+from znn_dask.cluster.checks import present_workers
 from znn_dask.cluster.local import SETTINGS, cores, local_cluster
 from znn_dask.cluster.plugin import install
 from znn_dask.taskgraph.engine import process_engine
@@ -54,7 +55,7 @@ def test_only_the_loopback_interface_is_listened_on():
 
 def test_one_process_with_all_cores_is_the_default():
     with local_cluster(dashboard=False) as client:
-        (worker,) = client.scheduler_info(n_workers=-1)["workers"].values()
+        (worker,) = present_workers(client).values()
         assert worker["nthreads"] == cores()
         assert client.submit(os.getpid).result() == os.getpid()
         assert dask.config.get("distributed.scheduler.worker-saturation") != float("inf")
@@ -62,7 +63,7 @@ def test_one_process_with_all_cores_is_the_default():
 
 def test_cores_are_shared_among_workers():
     with local_cluster(workers=2, dashboard=False) as client:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = present_workers(client).values()
         assert [w["nthreads"] for w in workers] == [max(1, cores() // 2)] * 2
 
 

@@ -131,7 +131,9 @@ def test_interrupted(tmp_path, image, inproc, watched, monkeypatch):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert not inproc.futures
-    done = prediction_status(tmp_path / "a").done
+    done = -1
+    while done != (done := prediction_status(tmp_path / "a").done):
+        time.sleep(0.5)  # blocks that are computed are still being written
     assert 5 <= done < 27
     watched.reset()
     predict(boundary_state(), image, tmp_path / "a", progress=False, client=inproc)

@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster
 from striped_volume import NETWORK, OUTPUT, write_volume
 
 from znn_dask.cluster import session as session_module
-from znn_dask.cluster.checks import ClusterError, ClusterWarning, check_cluster
+from znn_dask.cluster.checks import ClusterError, ClusterWarning, check_cluster, present_workers
 from znn_dask.cluster.local import local_cluster
 from znn_dask.cluster.session import LOST, Session
 from znn_dask.cluster.work import TrainingSpec
@@ -350,7 +350,7 @@ def test_fit_works_outside_the_main_thread(make: Make):
 
 def kill_worker_when(client: Client, condition: Callable[[], Any]) -> threading.Thread:
     """Kill -9 the process of the first worker, the one that trains, when `condition` holds."""
-    first = min(client.scheduler_info(n_workers=-1)["workers"])
+    first = min(present_workers(client))
     pid = client.run(os.getpid)[first]
 
     def kill() -> None:

@@ -21,6 +21,16 @@ class ClusterError(RuntimeError):
     """The cluster cannot run this package."""
 
 
+def present_workers(client: Client) -> dict[str, Any]:
+    """The cluster's workers at this moment, by address.
+
+    Asked of the scheduler: what `Client.scheduler_info` returns may be replaced, between its answer
+    and its return, by the client's own periodic update, which holds no workers.
+    """
+    identity = client.sync(client.scheduler.identity, n_workers=-1)
+    return dict(identity["workers"])
+
+
 def check_cluster(client: Client, *, batch: int = 1) -> list[str]:
     """Compare a cluster with this process: one line for each thing that differs.
 
@@ -29,7 +39,7 @@ def check_cluster(client: Client, *, batch: int = 1) -> list[str]:
     ClusterError
         If there is no worker, or a worker or the scheduler lacks this package.
     """
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = present_workers(client)
     if not workers:
         raise ClusterError(f"the cluster at {client.scheduler.address} has no workers; start some")
     lines = []

@@ -13,7 +13,7 @@ from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 from distributed.scheduler import NoValidWorkerError
 
-from znn_dask.cluster.checks import ClusterError
+from znn_dask.cluster.checks import ClusterError, present_workers
 from znn_dask.cluster.plugin import install
 from znn_dask.cluster.work import FUNCTIONS, ParkedStateLostError, TrainingSpec
 from znn_dask.taskgraph import dask_graph
@@ -86,7 +86,7 @@ class Session:
             raise ClusterError(
                 f"no worker joined the cluster within {_WAIT_SECONDS} seconds; start some"
             ) from error
-        addresses = sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+        addresses = sorted(present_workers(self.client))
         self._workers = addresses[: self.spec.batch]
         names = self._names = Names(self.job, self._names.epoch + 1)
         slots = range(len(self._workers))
@@ -180,7 +180,10 @@ class Session:
                 # the future; with a traceback it would hold the future, and all the caller has.
                 error.__traceback__ = None
                 raise TaskError(*error.args) from error.__cause__
-            present = self.client.scheduler_info(n_workers=-1)["workers"]
+            try:
+                present = present_workers(self.client)
+            except OSError as error:
+                raise WorkerLostError("the scheduler does not answer") from error
             if gone := [address for address in self._workers if address not in present]:
                 raise WorkerLostError(f"worker {gone[0]} has left the cluster")
 

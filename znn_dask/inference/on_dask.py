@@ -19,6 +19,7 @@ import dask
 from distributed import Client, Future, as_completed, get_worker, secede
 from threadpoolctl import threadpool_limits
 
+from znn_dask.cluster.checks import present_workers
 from znn_dask.inference.blocks import PredictionError
 from znn_dask.inference.drivers import OVERLAP, RETRIES, Need, failure
 from znn_dask.inference.job import BlockReport, Job, run_block
@@ -153,7 +154,7 @@ class Crew:
         return address if room.load < room.capacity else None
 
     def _look(self) -> None:
-        workers: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
+        workers = present_workers(self.client)
         usable = {address: self._usable(worker) for address, worker in workers.items()}
         if workers:  # refuse when the roomiest is too small, pass over the others that are
             self.need.check(max(usable.values()))
