@@ -29,7 +29,7 @@ def sgd_step(
     `v = momentum v - eta scale g - eta wd w; w = w + v`.
     """
     if momentum != 0:
-        return _momentum_step(parameter, velocity, gradient, eta, momentum, weight_decay, scale)
+        return sgd_step_biases(parameter, velocity, gradient, eta, momentum, weight_decay, scale)
     step, new = _fresh(parameter), _fresh(parameter)
     np.multiply(gradient, eta * scale, out=step)
     np.multiply(parameter, 1 - eta * weight_decay, out=new)
@@ -51,18 +51,6 @@ def sgd_step_biases(
     ZNN semantics for biases: the velocity form always, so that without momentum the velocity holds
     the last step.
     """
-    return _momentum_step(parameter, velocity, gradient, eta, momentum, weight_decay, scale)
-
-
-def _momentum_step(
-    parameter: Floats,
-    velocity: Floats,
-    gradient: Floats,
-    eta: float,
-    momentum: float,
-    weight_decay: float,
-    scale: float,
-) -> tuple[Floats, Floats]:
     moved, term = _fresh(parameter), _fresh(parameter)
     np.multiply(velocity, momentum, out=moved)
     np.multiply(gradient, eta * scale, out=term)
