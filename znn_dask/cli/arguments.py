@@ -50,26 +50,19 @@ def _converted(parse: Any) -> Any:
     return convert
 
 
-Size = Annotated[
-    tuple[int, int, int],
-    Parameter(
-        converter=_converted(parse_size),
+def _zyx(parse: Any) -> Parameter:
+    """Three numbers in one word, such as 16,16,16."""
+    return Parameter(
+        converter=_converted(parse),
         n_tokens=1,
         accepts_keys=False,
         negative=(),
         metavar="Z,Y,X",
-    ),
-]
-Lengths = Annotated[
-    tuple[float, float, float],
-    Parameter(
-        converter=_converted(parse_lengths),
-        n_tokens=1,
-        accepts_keys=False,
-        negative=(),
-        metavar="Z,Y,X",
-    ),
-]
+    )
+
+
+Size = Annotated[tuple[int, int, int], _zyx(parse_size)]
+Lengths = Annotated[tuple[float, float, float], _zyx(parse_lengths)]
 Memory = Annotated[int, Parameter(converter=_converted(parse_bytes), n_tokens=1, metavar="BYTES")]
 Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
 Region = Annotated[str | None, Parameter(metavar="Z:Z,Y:Y,X:X")]
