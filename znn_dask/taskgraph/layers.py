@@ -1,6 +1,6 @@
 """A network compiled for one arithmetic: kernels with their sizes, and the blocks of every map."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from znn_dask.kernels.convolution import Convolution, make_convolution
@@ -31,6 +31,9 @@ class Layers:
         Node group -> the boxes in which its map is computed.
     channel_blocks
         Conv edge group -> slices of input channels in which its kernel is updated.
+    spectrum_owners
+        Conv edge group -> the first edge group into the same node group whose gradient spectrum
+        is the same.
     trained
         Node groups through which the backward pass goes.
     """
@@ -43,6 +46,7 @@ class Layers:
     transfers: Mapping[str, TransferFunction]
     blocks: Mapping[str, tuple[Box, ...]]
     channel_blocks: Mapping[str, tuple[slice, ...]]
+    spectrum_owners: Mapping[str, str]
     trained: frozenset[str]
 
     def input_box(self, edge: str, block: Box) -> Box:
@@ -91,6 +95,7 @@ def compile_layers(network: Network, arithmetic: Arithmetic) -> Layers:
             edge: channel_slices(network.node(network.edge(edge).input).size, choice.channels)
             for edge, choice in arithmetic.convolutions.items()
         },
+        _spectrum_owners(network, convolutions),
         trained_nodes(network),
     )
 
@@ -127,6 +132,15 @@ def trained_nodes(network: Network) -> frozenset[str]:
         ):
             trained.add(node.name)
     return frozenset(trained)
+
+
+def _spectrum_owners(network: Network, convolutions: Mapping[str, Convolution]) -> dict[str, str]:
+    """Conv edge group -> the first one into its node group that has an equal signature."""
+    first: dict[tuple[str, Hashable], str] = {}
+    return {
+        edge.name: first.setdefault((edge.output, convolutions[edge.name].signature), edge.name)
+        for edge in network.conv_edges
+    }
 
 
 def _edge_kernel(network: Network, edge: EdgeGroup) -> EdgeKernel:

@@ -111,20 +111,11 @@ def _map(layers: Layers, tape: Tape, node: str) -> np.ndarray:
     return _room(tape, tape.maps, node, lambda: memory.empty(shape, layers.arithmetic.dtype))
 
 
-def _gradient_spectrum(layers: Layers, tape: Tape, edge: str) -> tuple[str, np.ndarray]:
-    """The spectrum of the gradient that the edge sends back, and the first edge that has it.
-
-    Edges into one node group with equal signatures share it.
-    """
-    convolution = layers.convolutions[edge]
-    owner = next(
-        other.name
-        for other in layers.network.edges_into(layers.network.edge(edge).output)
-        if other.name in layers.convolutions
-        and layers.convolutions[other.name].signature == convolution.signature
-    )
+def _gradient_spectrum(layers: Layers, tape: Tape, edge: str) -> np.ndarray:
+    """The spectrum of the gradient that the edge sends back, which it may share."""
+    owner = layers.spectrum_owners[edge]
     allocate = layers.convolutions[owner].allocate_gradient_spectrum
-    return owner, _room(tape, tape.gradient_spectra, owner, allocate)
+    return _room(tape, tape.gradient_spectra, owner, allocate)
 
 
 def forward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) -> None:
@@ -165,15 +156,13 @@ def backward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) 
     if layers.has_bias(node):
         g = layers.transfers[node].backward(g, tape.maps[node][block], out=g)
         tape.bias_gradients[node, b] = bias_gradient(g)
-    done: set[str] = set()
     for i, edge in enumerate(layers.network.edges_into(node)):
         onward = edge.input in layers.trained
         if edge.name in layers.convolutions:
             convolution = layers.convolutions[edge.name]
-            owner, G = _gradient_spectrum(layers, tape, edge.name)
-            if owner not in done:
+            G = _gradient_spectrum(layers, tape, edge.name)
+            if layers.spectrum_owners[edge.name] == edge.name:  # the owner comes first
                 convolution.gradient_spectrum(g, block, G)
-                done.add(owner)
             if onward:
                 kernel = _kernel(layers, state, edge.name)
                 tape.slabs[edge.name, b] = convolution.input_gradient(G, kernel, block)
@@ -191,7 +180,7 @@ def kernel_gradient(layers: Layers, tape: Tape, edge: str, channels: slice) -> n
     """dE/d(kernel) (kz, ky, kx, block of in, out)."""
     x = tape.maps[layers.network.edge(edge).input]
     X = tape.spectra.get(edge, x)  # a direct convolution's spectrum is the map itself
-    _, G = _gradient_spectrum(layers, tape, edge)
+    G = _gradient_spectrum(layers, tape, edge)
     return layers.convolutions[edge].kernel_gradient(X, G, channels)
 
 
