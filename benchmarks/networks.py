@@ -1,7 +1,7 @@
 """The networks that are measured, each with an output patch.
 
-ZNN's own networks are read from a folder of `.znn` files (`--networks`, or $ZNN_NETWORKS); those that
-are not there are left out, and it says so. The networks of the scalability study of 2015 are built.
+ZNN's own networks are read from a folder of `.znn` files ($ZNN_NETWORKS); those that are not there
+are left out, and it says so. The networks of the scalability study of 2015 are built here.
 """
 
 import os
