@@ -21,9 +21,11 @@ from znn_dask.taskgraph.engine import Engine, process_engine
 from znn_dask.taskgraph.layers import compile_layers
 from znn_dask.taskgraph.losses import LossRecord, PendingLosses, total
 from znn_dask.taskgraph.passes import PatchSource, Tape
+from znn_dask.taskgraph.pricing import price
 from znn_dask.taskgraph.program import Gradients, NonFiniteError, Program
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
 from znn_dask.taskgraph.tasks import expand
+from znn_dask.taskgraph.timings import stored
 
 # Steps that may be under way at once within one granule, and when it ends: enough to bridge the
 # milliseconds until Dask starts the next.
@@ -66,7 +68,9 @@ class Context:
         self.spec = spec
         layers = compile_layers(spec.network, spec.arithmetic)
         self.engine = process_engine() if engine is None else engine
-        self.program = Program(layers, expand(layers, TaskCost(layers)), self.engine)
+        counted = expand(layers, TaskCost(layers))
+        tasks, _ = price(counted, layers, stored(), self.engine.threads, training=True)
+        self.program = Program(layers, tasks, self.engine)
         self.loss = given if spec.loss == "given" else find_loss(spec.loss)
         self.parked: State | None = None
 

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from znn_dask.taskgraph.engine import Span
+from znn_dask.taskgraph.machine import Machine
 from znn_dask.taskgraph.rule import Job, Rule
 from znn_dask.taskgraph.tasks import Task, TaskId
-
-_SECONDS_PER_JOB = 2e-5  # what the engine itself spends on one job
 
 
 @dataclass(frozen=True)
@@ -51,41 +50,49 @@ class Schedule:
         return self.work / (self.threads * self.step_seconds) if self.step_seconds else 1.0
 
 
-def remaining_paths(tasks: Sequence[Task]) -> dict[TaskId, float]:
+def remaining_paths(tasks: Sequence[Task], job_seconds: float = 0.0) -> dict[TaskId, float]:
     """Seconds of the longest chain that begins with each task, through the next step's tasks.
 
     ZNN orders tasks by it. The tasks that renew the kernels are counted with the forward pass that
     reads them, so the kernels of the first layers, needed first, come first.
     """
-    within = _paths(tasks, {})
+    within = _paths(tasks, {}, job_seconds)
     next_step: dict[TaskId, float] = {}
     for task in tasks:
         for need in task.needs_previous:
             next_step[need] = max(next_step.get(need, 0.0), within[task.id])
-    return _paths(tasks, next_step)
+    return _paths(tasks, next_step, job_seconds)
 
 
-def _paths(tasks: Sequence[Task], after: Mapping[TaskId, float]) -> dict[TaskId, float]:
+def _paths(
+    tasks: Sequence[Task], after: Mapping[TaskId, float], job_seconds: float
+) -> dict[TaskId, float]:
     tail = dict(after)
     paths: dict[TaskId, float] = {}
     for task in reversed(tasks):
-        path = paths[task.id] = tail.get(task.id, 0.0) + task.seconds + _SECONDS_PER_JOB
+        path = paths[task.id] = tail.get(task.id, 0.0) + task.seconds + job_seconds
         for need in task.needs:
             tail[need] = max(tail.get(need, 0.0), path)
     return paths
 
 
-def simulate(tasks: Sequence[Task], threads: int, *, steps: int = 3) -> Schedule:
+def simulate(
+    tasks: Sequence[Task],
+    threads: int,
+    *,
+    steps: int = 3,
+    job_seconds: float = Machine.job_seconds,
+) -> Schedule:
     """Run `steps` steps on `threads` simulated threads by ZNN's rule.
 
     Type-1 tasks of an earlier step come before those of a later one. Ranks are read from the
     second of the steps (the first when there is only one), which begins with updates pending.
     """
-    paths = remaining_paths(tasks)
+    paths = remaining_paths(tasks, job_seconds)
     order = sorted(range(len(tasks)), key=lambda i: -paths[tasks[i].id])
     place = {tasks[i].id: rank for rank, i in enumerate(order)}
     rule = Rule()
-    seconds = {task.id: task.seconds + _SECONDS_PER_JOB for task in tasks}
+    seconds = {task.id: task.seconds + job_seconds for task in tasks}
     origin: dict[Job, tuple[int, TaskId]] = {}
     previous: dict[TaskId, Job] = {}
     for step in range(steps):
@@ -126,12 +133,12 @@ def simulate(tasks: Sequence[Task], threads: int, *, steps: int = 3) -> Schedule
         spans=tuple(spans),
         makespan=clock,
         step_seconds=ends[-1] - ends[-2] if steps > 1 else clock,
-        critical_path=_critical_path(tasks),
+        critical_path=_critical_path(tasks, job_seconds),
         work=sum(seconds.values()),
         threads=threads,
     )
 
 
-def _critical_path(tasks: Sequence[Task]) -> float:
+def _critical_path(tasks: Sequence[Task], job_seconds: float) -> float:
     """Seconds of the longest chain from one step's start to the kernels of the next."""
-    return max(_paths(tasks, {}).values(), default=0.0)
+    return max(_paths(tasks, {}, job_seconds).values(), default=0.0)
