@@ -22,12 +22,9 @@ from znn_dask.taskgraph.layers import compile_layers
 from znn_dask.taskgraph.losses import LossRecord, PendingLosses, total
 from znn_dask.taskgraph.passes import PatchSource, Tape
 from znn_dask.taskgraph.program import Gradients, NonFiniteError, Program
+from znn_dask.taskgraph.schedule import STEPS_AHEAD
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
 from znn_dask.taskgraph.tasks import expand
-
-# Steps that may be under way at once within one granule, and when it ends: enough to bridge the
-# milliseconds until Dask starts the next.
-_STEPS_AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ def train(context: Context, state: State, first: int, rules: Sequence[UpdateRule
         state = context.program.update(state, gradients, rule)
         losses.append(tape.losses)
         under_way.append(tape)
-        if len(under_way) > _STEPS_AHEAD:
+        if len(under_way) > STEPS_AHEAD:
             context.engine.wait(under_way.popleft().jobs.values())
         if following is not None:
             tape = following
@@ -209,7 +206,7 @@ def validate(context: Context, state: State, patches: int) -> LossRecord:
         tape = _validation_tape(context, spec.validation, state.step, index)
         begin_forward(context, state, tape)
         tapes.append(tape)
-        if len(tapes) > _STEPS_AHEAD:
+        if len(tapes) > STEPS_AHEAD:
             finish(tapes.popleft())
     for tape in tapes:
         finish(tape)

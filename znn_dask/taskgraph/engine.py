@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,11 +55,13 @@ class Engine:
         How many jobs run at once.
     history
         How many of the last jobs `timeline` remembers.
+    rule
+        Another policy than ZNN's, for comparison.
     """
 
-    def __init__(self, threads: int, history: int = 4096) -> None:
+    def __init__(self, threads: int, history: int = 4096, rule: Callable[[], Rule] = Rule) -> None:
         self.timeline: deque[Span] = deque(maxlen=history)
-        self._rule = Rule()
+        self._rule = rule()
         self._work = threading.Condition()
         self._idle = 0
         self._closed = False
