@@ -21,10 +21,12 @@ from znn_dask.taskgraph.engine import Engine, process_engine
 from znn_dask.taskgraph.layers import compile_layers
 from znn_dask.taskgraph.losses import LossRecord, PendingLosses, total
 from znn_dask.taskgraph.passes import PatchSource, Tape
+from znn_dask.taskgraph.pricing import price
 from znn_dask.taskgraph.program import Gradients, NonFiniteError, Program
 from znn_dask.taskgraph.schedule import STEPS_AHEAD
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
 from znn_dask.taskgraph.tasks import expand
+from znn_dask.taskgraph.timings import stored
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class Context:
         self.spec = spec
         layers = compile_layers(spec.network, spec.arithmetic)
         self.engine = process_engine() if engine is None else engine
-        self.program = Program(layers, expand(layers, TaskCost(layers)), self.engine)
+        counted = expand(layers, TaskCost(layers))
+        tasks, _ = price(counted, layers, stored(), self.engine.threads, training=True)
+        self.program = Program(layers, tasks, self.engine)
         self.loss = given if spec.loss == "given" else find_loss(spec.loss)
         self.parked: State | None = None
 
