@@ -23,6 +23,7 @@ from znn_dask.taskgraph.losses import LossRecord, PendingLosses, total
 from znn_dask.taskgraph.passes import PatchSource, Tape
 from znn_dask.taskgraph.pricing import price
 from znn_dask.taskgraph.program import Gradients, NonFiniteError, Program
+from znn_dask.taskgraph.rule import Job
 from znn_dask.taskgraph.schedule import STEPS_AHEAD
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
 from znn_dask.taskgraph.tasks import expand
@@ -123,20 +124,21 @@ def update(context: Context, state: State, gradients: Gradients, rule: UpdateRul
 
 def train(context: Context, state: State, first: int, rules: Sequence[UpdateRule]) -> State:
     """Several whole updates; the last ones may still be under way."""
-    under_way: deque[Tape] = deque()
+    # Their jobs and not their tapes: what a finished pass held is what the next takes, still warm.
+    under_way: deque[list[Job]] = deque()
     losses: list[PendingLosses] = []
-    tape = load(context, first, 0)
+    following = load(context, first, 0)
     for step, rule in enumerate(rules, first):
-        following = load(context, step + 1, 0) if step + 1 < first + len(rules) else None
+        tape = following
+        if step + 1 < first + len(rules):
+            following = load(context, step + 1, 0)
         begin_forward(context, state, tape)
         gradients = context.program.backward(state, tape)
         state = context.program.update(state, gradients, rule)
         losses.append(tape.losses)
-        under_way.append(tape)
+        under_way.append(list(tape.jobs.values()))
         if len(under_way) > STEPS_AHEAD:
-            context.engine.wait(under_way.popleft().jobs.values())
-        if following is not None:
-            tape = following
+            context.engine.wait(under_way.popleft())
     state.losses = tuple(losses)
     return state
 
