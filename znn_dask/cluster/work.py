@@ -23,13 +23,13 @@ from znn_dask.taskgraph.layers import compile_layers
 from znn_dask.taskgraph.losses import LossRecord, PendingLosses, total
 from znn_dask.taskgraph.passes import PatchSource, Tape
 from znn_dask.taskgraph.patch_sum import RunningSum, add_up
+from znn_dask.taskgraph.pricing import price
 from znn_dask.taskgraph.program import Gradients, NonFiniteError, Program
+from znn_dask.taskgraph.rule import Job
+from znn_dask.taskgraph.schedule import STEPS_AHEAD
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
 from znn_dask.taskgraph.tasks import expand
-
-# Patches that may be under way at once within one granule, and when it ends: enough to bridge the
-# milliseconds until Dask starts the next.
-_PATCHES_AHEAD = 3
+from znn_dask.taskgraph.timings import stored
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ class Context:
         self.spec = spec
         layers = compile_layers(spec.network, spec.arithmetic)
         self.engine = process_engine() if engine is None else engine
-        self.program = Program(layers, expand(layers, TaskCost(layers)), self.engine)
+        counted = expand(layers, TaskCost(layers))
+        tasks, _ = price(counted, layers, stored(), self.engine.threads, training=True)
+        self.program = Program(layers, tasks, self.engine)
         self.loss = given if spec.loss == "given" else find_loss(spec.loss)
         self.parked: State | None = None
         self.ahead: dict[tuple[int, int], Tape] = {}  # (step, patch) that was loaded early
@@ -115,13 +117,13 @@ def backward(context: Context, state: State, tape: Tape) -> Gradients:
 
 def gradients(context: Context, state: State, step: int, start: int, stop: int) -> Gradients:
     """The gradients of patches `start` .. `stop` of a step, summed in the tree's order."""
-    under_way: deque[Tape] = deque()
+    under_way: deque[list[Job]] = deque()
     following = step + 1, start
     tapes = _loading(context, [(step, patch) for patch in range(start, stop)])
     found = _summed(context, state, tapes, under_way)
     context.ahead[following] = load(context, *following)  # fills the gaps of the exchange
-    for tape in under_way:
-        context.engine.wait(tape.jobs.values())
+    for jobs in under_way:
+        context.engine.wait(jobs)
     return found
 
 
@@ -144,7 +146,8 @@ def update(context: Context, state: State, *given: Any) -> State:
 
 def train(context: Context, state: State, first: int, rules: Sequence[UpdateRule]) -> State:
     """Several whole updates; the last ones may still be under way."""
-    under_way: deque[Tape] = deque()
+    # Their jobs and not their tapes: what a finished pass held is what the next takes, still warm.
+    under_way: deque[list[Job]] = deque()
     losses: list[PendingLosses] = []
     batch = context.spec.batch
     steps = range(first, first + len(rules))
@@ -169,16 +172,16 @@ def _loading(context: Context, patches: Sequence[tuple[int, int]]) -> Iterator[T
 
 
 def _summed(
-    context: Context, state: State, tapes: Iterable[Tape], under_way: deque[Tape]
+    context: Context, state: State, tapes: Iterable[Tape], under_way: deque[list[Job]]
 ) -> Gradients:
     """Queue the passes of these patches, few at a time, and the sum of their gradients."""
     running = RunningSum[Gradients](lambda a, b: context.program.add(a, b, (state.step, 0)))
     for tape in tapes:
         begin_forward(context, state, tape)
         running.append(context.program.backward(state, tape))
-        under_way.append(tape)
-        if len(under_way) > _PATCHES_AHEAD:
-            context.engine.wait(under_way.popleft().jobs.values())
+        under_way.append(list(tape.jobs.values()))
+        if len(under_way) > STEPS_AHEAD:
+            context.engine.wait(under_way.popleft())
     return running.total()
 
 
@@ -257,7 +260,7 @@ def validate(context: Context, state: State, patches: int) -> LossRecord:
         tape = _validation_tape(context, spec.validation, state.step, index)
         begin_forward(context, state, tape)
         tapes.append(tape)
-        if len(tapes) > _PATCHES_AHEAD:
+        if len(tapes) > STEPS_AHEAD:
             finish(tapes.popleft())
     for tape in tapes:
         finish(tape)
