@@ -111,9 +111,9 @@ def plan(
     )
     text = json.dumps(made.to_dict(), indent=2) if json_ else made.explain()
     if gantt is not None:
-        from znn_dask.report.schedule import plan_gantt
+        from znn_dask.report.schedule import plan_gantt, save_gantt
 
         title = f"{net}, output patch {','.join(map(str, output_size))}"
-        plan_gantt(made, title=title).savefig(gantt, dpi=150)
+        save_gantt(plan_gantt(made, title=title), gantt)
         say(f"schedule drawn in {gantt}")
     print(text)
