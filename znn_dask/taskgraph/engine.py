@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -54,12 +54,12 @@ class Engine:
     history
         How many of the last jobs `timeline` remembers, in seconds of `time.perf_counter`.
     rule
-        What runs next; ZNN's rule when not given.
+        Another policy than ZNN's, for comparison.
     """
 
-    def __init__(self, threads: int, history: int = 4096, rule: Rule | None = None) -> None:
+    def __init__(self, threads: int, history: int = 4096, rule: Callable[[], Rule] = Rule) -> None:
         self.timeline: deque[Span] = deque(maxlen=history)
-        self._rule = Rule() if rule is None else rule
+        self._rule = rule()
         self._clocks: dict[int, _Clock] = {}
         self._past = Totals()  # of threads that have left
         self._work = threading.Condition()
