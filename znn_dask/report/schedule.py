@@ -1,5 +1,6 @@
 """Gantt charts of plans and of what an engine did."""
 
+import statistics
 from collections.abc import Iterable
 
 from matplotlib.figure import Figure
@@ -8,6 +9,7 @@ from znn_dask.report.charts import schedule_gantt
 from znn_dask.taskgraph import Plan
 from znn_dask.taskgraph.engine import Span
 
+_LEAST_VISIBLE = 0.002  # of the width of the drawing
 _WORDS = {
     "kernel_gradient": "kernel gradient",
     "kernel_spectrum": "kernel FFT",
@@ -25,6 +27,21 @@ def span_gantt(spans: Iterable[Span], *, title: str = "") -> Figure:
         ),
         title=title,
     )
+
+
+def middle(spans: Iterable[Span], seconds: float) -> list[Span]:
+    """The jobs of that many seconds from the middle of a timeline, those that can be seen."""
+    timeline = list(spans)
+    if not timeline:
+        return []
+    begin = statistics.median(span.start for span in timeline) - seconds / 2
+    return [
+        span
+        for span in timeline
+        if span.start >= begin
+        and span.end <= begin + seconds
+        and span.end - span.start > seconds * _LEAST_VISIBLE
+    ]
 
 
 def plan_gantt(plan: Plan, *, title: str = "") -> Figure:
