@@ -54,10 +54,11 @@ def timeline(client: Client) -> list[WorkerSpan]:
         if process in seen:
             continue
         seen.add(process)
-        found += [
-            WorkerSpan(worker, s.thread, s.start + offset, s.end + offset, *s.name, s.type, s.forced)
-            for s in spans
-        ]
+        for s in spans:
+            (kind, layer, block), start, end = s.name, s.start + offset, s.end + offset
+            found.append(
+                WorkerSpan(worker, s.thread, start, end, kind, layer, block, s.type, s.forced)
+            )
     return sorted(found, key=lambda span: span.start)
 
 

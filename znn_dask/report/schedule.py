@@ -9,7 +9,7 @@ from znn_dask.report.charts import schedule_gantt
 from znn_dask.taskgraph import Plan
 from znn_dask.taskgraph.engine import Span
 
-_LEAST_VISIBLE = 0.002  # of the width of the drawing
+_LEAST_VISIBLE = 1 / 400  # of the width: shorter bars are only noise
 _WORDS = {
     "kernel_gradient": "kernel gradient",
     "kernel_spectrum": "kernel FFT",

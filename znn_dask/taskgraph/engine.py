@@ -157,22 +157,19 @@ class Engine:
         # losses and gradients: numpy's warnings before that only add noise.
         with np.errstate(over="ignore", invalid="ignore"):
             clock = self._clocks[thread]
-            job: Job | None = None
+            done: tuple[Job, Span, BaseException | None] | None = None
             while True:
                 with self._work:
-                    if job is not None:
-                        self._settle(job, error, span, clock)
-                        error = None  # its traceback holds what the job held
+                    if done is not None:
+                        self._settle(*done, clock)
+                        done = None  # an error's traceback holds what the job held
                     while (job := self._rule.take()) is None:
                         if self._closed or self._surplus:
                             self._leave(thread)
                             return
                         self._pause(clock)
-                    forced = job.forced
                     self._wake(self._rule.ready)
-                start = time.perf_counter()
-                error = _execute(job)
-                span = Span(thread, start, time.perf_counter(), job.name, job.type, forced)
+                done = job, *_execute(job, thread)
 
     def _pause(self, clock: _Clock) -> None:
         self._idle += 1
@@ -187,9 +184,7 @@ class Engine:
         self._past += self._clocks.pop(thread)
         del self._threads[thread]
 
-    def _settle(
-        self, job: Job, error: BaseException | None, span: Span, clock: Totals
-    ) -> None:
+    def _settle(self, job: Job, span: Span, error: BaseException | None, clock: Totals) -> None:
         if error is None:
             if type(job) is not _Waiter:
                 self.timeline.append(span)
@@ -201,7 +196,10 @@ class Engine:
                 failed.arrived.set()
 
 
-def _execute(job: Job) -> BaseException | None:
+def _execute(job: Job, thread: int) -> tuple[Span, BaseException | None]:
+    """Run a job; when it ran, and what went wrong."""
+    error: BaseException | None = None
+    start = time.perf_counter()
     try:
         if job.run is not None:
             job.run()
@@ -209,8 +207,7 @@ def _execute(job: Job) -> BaseException | None:
         kind, layer, block = job.name
         error = TaskError(f"{kind} of {layer}, block {block}: {type(cause).__name__}: {cause}")
         error.__cause__ = cause
-        return error
-    return None
+    return Span(thread, start, time.perf_counter(), job.name, job.type, job.forced), error
 
 
 _engine: Engine | None = None
