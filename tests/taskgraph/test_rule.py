@@ -352,7 +352,7 @@ def training_steps(draw: st.DrawFn) -> list[Given]:
         graph.append(Given(type, first + rank, tuple(needs), seconds, fails, arrives))
         return len(graph) - 1
 
-    for first in range(0, 100 * count, 100):
+    for first in range(0, 100 * count, 100):  # noqa: B007
         arrives += draw(st.integers(0, 12))
         before = add(2, 99)  # the patch
         for layer in range(layers):
