@@ -86,6 +86,11 @@ class Program:
         self.engine = engine
         self._rank = simulate(tasks, engine.threads).ranks
         self._tasks = {kind: [t for t in tasks if t.id.kind == kind] for kind in TYPE}
+        # Made once: a step of a tiny network takes milliseconds, and has dozens of jobs.
+        self._templates = {
+            kind: [(t.id, t.type, self._rank[t.id], (*t.needs, *t.needs_previous)) for t in tasks]
+            for kind, tasks in self._tasks.items()
+        }
         self._preparing = threading.Lock()
 
     def load(
@@ -246,14 +251,14 @@ class Program:
     ) -> None:
         """Submit a job for every task of `kinds`, after those of `jobs` and `earlier` it needs."""
         before = earlier or {}
-        new: dict[TaskId, Job] = {}
-        for task in (task for kind in kinds for task in self._tasks[kind]):
-            found = (jobs.get(n) or before.get(n) for n in (*task.needs, *task.needs_previous))
-            needs = [job for job in found if job is not None]
-            rank = (*priority, self._rank[task.id])
-            job = Job(task.id, task.type, rank, needs, functools.partial(run, task.id))
-            new[task.id] = jobs[task.id] = job
-        self.engine.submit(new.values())
+        new: list[Job] = []
+        for kind in kinds:
+            for identity, type_, rank, after in self._templates[kind]:
+                needs = [n for id_ in after if (n := jobs.get(id_) or before.get(id_))]
+                work = functools.partial(run, identity)
+                job = jobs[identity] = Job(identity, type_, (*priority, rank), needs, work)
+                new.append(job)
+        self.engine.submit(new)
 
 
 def _like(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
