@@ -1,4 +1,4 @@
-"""Free ranges of memory as plain numbers: neighbours merge, the smallest that is enough is taken."""
+"""Free ranges of memory as numbers: neighbours merge, the smallest that is enough is taken."""
 
 from bisect import bisect_left, insort
 
@@ -42,7 +42,7 @@ class Holes:
         return start
 
     def take_largest(self) -> tuple[int, int]:
-        """(start, size) of the largest range, which is free no longer. IndexError if all is used."""
+        """(start, size) of the largest range, free no longer. IndexError if all is used."""
         size, start = self._sizes[-1]
         self._forget(start, size)
         self.total -= size

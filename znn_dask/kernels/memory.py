@@ -153,7 +153,7 @@ def _find(size: int) -> int:
         start = _used.take(size)
         if start is not None:
             return start
-        # Pages that are there already come first, those behind them next: growth is what is missing.
+        # Pages that are there come first, those behind them next: growth is what is missing.
         if (hole := _used.take_before(_fresh, size)) is not None:
             start, own = hole
             _fresh.take_at(start + own, size - own)
