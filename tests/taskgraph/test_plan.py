@@ -22,8 +22,8 @@ SMALL = (
 )
 
 
-def planned(**settings: object) -> Plan:
-    return plan(SMALL, SIZE, **{"slowness": 1.0, **settings})  # type: ignore[arg-type]
+def planned(size: tuple[int, int, int] = SIZE, **settings: object) -> Plan:
+    return plan(SMALL, size, **{"slowness": 1.0, **settings})  # type: ignore[arg-type]
 
 
 def test_the_arithmetic_depends_on_no_machine():
@@ -93,16 +93,17 @@ def test_an_impossible_size_is_refused():
 @pytest.mark.parametrize("training", [True, False])
 def test_a_limit_says_what_would_fit_and_it_does(algorithm: str, training: bool):
     settings = {"algorithm": algorithm, "training": training}
-    needed = planned(**settings).bytes
-    assert planned(**settings, memory_limit=needed).bytes == needed
-    limit = needed * 6 // 10
+    size = (16, 90, 90)
+    needed = planned(size, **settings).bytes
+    assert planned(size, **settings, memory_limit=needed).bytes == needed
+    limit = needed * 4 // 10
     with pytest.raises(PlanError) as refused:
-        planned(**settings, memory_limit=limit)
+        planned(size, **settings, memory_limit=limit)
     message = str(refused.value)
-    assert message.startswith("output size 8,16,16 needs ")
+    assert message.startswith("output size 16,90,90 needs ")
     assert message.endswith(" would fit")
     z, y, x = map(int, message.split("; ")[1].split(" ")[0].split(","))
-    assert max(z, y, x) < 16
+    assert max(z, y, x) < 90
     fitting = plan(SMALL, (z, y, x), slowness=1.0, memory_limit=limit, **settings)  # type: ignore[arg-type]
     assert fitting.bytes <= limit
 

@@ -253,10 +253,7 @@ class _Tape:
                 for i, target in enumerate(layers.blocks[source])
                 if intersect(box, target) is not None
             )
-            if edge in layers.convolutions:
-                nbytes = storage.input_gradient_bytes(layers.convolutions[edge], block)
-            else:
-                nbytes = _bytes(layers, source, box)
+            nbytes = _bytes(layers, source, box)
             users = (TaskId("backward", node, b), *readers)
             yield Array(ArrayId("slab", edge, b), nbytes, users)
 

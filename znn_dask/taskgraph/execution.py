@@ -1,9 +1,13 @@
 """The half of a plan that decides time and memory but never a bit.
 
-It may differ from worker to worker and from run to run; what is computed is `Arithmetic`'s business.
+It may differ from worker to worker and from run to run: results are `Arithmetic`'s business.
 """
 
 from dataclasses import dataclass
+
+STEPS_AHEAD = 3
+"""Steps that may be queued behind the one that is under way. A granule of whole steps ends with as
+many queued: enough to bridge the milliseconds until Dask starts the next."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +23,12 @@ class Execution:
         The kernel gradients of a layer come before the backward pass goes on below it, so that
         spectra wait for nothing; else they fill gaps, which keeps many threads busy.
     steps_ahead
-        Steps that may be under way at once within one granule, and when it ends: enough to bridge
-        the milliseconds until Dask starts the next.
+        Steps that may be queued behind the one that is under way.
     """
 
     recomputed: frozenset[str] = frozenset()
     prompt: bool = False
-    steps_ahead: int = 3
+    steps_ahead: int = STEPS_AHEAD
 
 
 DEFAULT = Execution()

@@ -32,7 +32,7 @@ def table(plan: "Plan") -> str:
             show(row.output),
             str(row.blocks),
             *(seconds(value) for value in (row.forward_s, row.backward_s, row.update_s)),
-            nbytes(row.spectra_bytes) if row.spectra_bytes else "",
+            f"{nbytes(row.spectra_bytes)} {row.spectra}" if row.spectra_bytes else "",
         )
     schedule = plan.schedule
     granule = (

@@ -10,14 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from znn_dask.taskgraph.engine import Span
+from znn_dask.taskgraph.execution import STEPS_AHEAD
 from znn_dask.taskgraph.machine import Machine
 from znn_dask.taskgraph.rule import Job, Rule
 from znn_dask.taskgraph.steps import Step, critical_path, remaining_paths
 from znn_dask.taskgraph.tasks import Task, TaskId
-
-STEPS_AHEAD = 3
-"""Steps that may be queued behind the one that is under way. A granule of whole steps ends with as
-many queued: enough to bridge the milliseconds until Dask starts the next."""
 
 
 @dataclass(frozen=True)
