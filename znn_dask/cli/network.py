@@ -55,7 +55,7 @@ def plan(
     """Show how a network will be computed: algorithm and tile per layer, predicted time and memory.
 
     Times are those of this machine: layers that were never measured on it are rehearsed, once, for
-    some seconds.
+    some seconds. So are, for several workers, Dask and the way between two of them.
 
     Example:
 
@@ -80,19 +80,23 @@ def plan(
     forward
         Plan the forward pass alone, as for prediction.
     refresh
-        Measure all layers again.
+        Measure all again.
     json_
         Print JSON instead of a table.
     gantt
         Draw the simulated schedule into this .svg or .png file.
     """
-    from znn_dask.cluster.local import cores
+    from znn_dask.cluster.machine import measure_cluster
+    from znn_dask.taskgraph.machine import cores
     from znn_dask.taskgraph.plan import plan as make_plan
+    from znn_dask.taskgraph.timings import stored
 
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value}: give at least 1")
     network = open_network(net)
+    if refresh or (workers > 1 and "hop_seconds" not in stored().constants):
+        measure_cluster()
     made = make_plan(
         network,
         output_size,
@@ -107,9 +111,9 @@ def plan(
     )
     text = json.dumps(made.to_dict(), indent=2) if json_ else made.explain()
     if gantt is not None:
-        from znn_dask.report.schedule import plan_gantt
+        from znn_dask.report.schedule import plan_gantt, save_gantt
 
         title = f"{net}, output patch {','.join(map(str, output_size))}"
-        plan_gantt(made, title=title).savefig(gantt, dpi=150)
+        save_gantt(plan_gantt(made, title=title), gantt)
         say(f"schedule drawn in {gantt}")
     print(text)

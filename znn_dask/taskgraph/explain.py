@@ -43,7 +43,7 @@ def table(plan: "Plan") -> str:
     what = "update" if plan.training else "forward pass"
     others = ""
     if plan.workers > 1:
-        others = f" of each of {plan.workers} workers, a patch each, exchange not counted"
+        others = f" of each of {plan.workers} workers, a patch each, exchange included"
     summary = (
         f"predicted {what}: {seconds(plan.update_seconds)} on {plan.threads} thread(s){others} "
         f"({plan.basis}), "

@@ -9,12 +9,12 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from znn_dask.taskgraph.engine import Span
 from znn_dask.taskgraph.execution import STEPS_AHEAD
 from znn_dask.taskgraph.machine import Machine
 from znn_dask.taskgraph.rule import Job, Rule
 from znn_dask.taskgraph.steps import Step, critical_path, remaining_paths
 from znn_dask.taskgraph.tasks import Task, TaskId
+from znn_dask.taskgraph.timeline import Span
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ class _Run:
         seconds = self._step.seconds[i]
         if job.type == 1 and self._pending[step] == self._step.type1:
             self.starts[step] = self.starts[step] or clock
-        self.spans.append(Span(thread, clock, clock + seconds, job.name, job.type, job.forced))
+        span = Span(thread, clock, clock + seconds, job.name, job.type, job.forced, step)
+        self.spans.append(span)
         self.order[step].setdefault(self._step.tasks[i].id)
         return seconds
 
