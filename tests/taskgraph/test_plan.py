@@ -108,7 +108,10 @@ def test_a_limit_says_what_would_fit_and_it_does(algorithm: str, training: bool)
 
 
 def test_a_limit_that_nothing_fits():
-    message = r"needs [\d.]+ MB, the limit is 1 kB; no smaller output patch would fit"
+    message = (
+        r"needs [\d.]+ MB, [\d.]+ MB recomputing, the limit is 1 kB; "
+        "no smaller output patch would fit"
+    )
     with pytest.raises(PlanError, match=message):
         planned(memory_limit=1000)
 
@@ -158,14 +161,15 @@ def test_a_forward_pass_is_cheaper_than_an_update():
 def test_a_slower_machine_takes_longer_for_the_same():
     fast, slow = planned(), planned(slowness=3.0)
     assert slow.schedule.work > 2 * fast.schedule.work
-    assert slow.bytes == fast.bytes
+    assert slow.bytes == pytest.approx(fast.bytes, rel=0.1)  # another order of the same tasks
     assert [task.id for task in slow.tasks] == [task.id for task in fast.tasks]
 
 
 def test_float64_takes_twice_the_memory():
-    one = planned(algorithm="direct")
-    two = planned(algorithm="direct", dtype="float64")
-    assert two.bytes == 2 * one.bytes
+    size = (16, 120, 120)
+    one = planned(size, algorithm="direct")
+    two = planned(size, algorithm="direct", dtype="float64")
+    assert 1.8 * one.bytes < two.bytes < 2 * one.bytes
 
 
 def test_short_steps_share_a_granule_and_long_ones_are_split():

@@ -2,11 +2,10 @@
 
 Fresh pages cost as much as the arithmetic done on them: the system hands them out one fault at a
 time and zeroed. So ranges return to a process-wide pool when the last array that looks into them is
-gone. The next array of that very size takes them over while they are still in cache; when there is
-none, neighbours are merged and the smallest hole that is enough is used. Where none is, the pool
-takes fresh pages, and gives those of its largest holes back if they are more than a small share of
-what is in use: so it stays little above the most bytes that were ever in use at a time. Nothing is
-freed explicitly.
+gone. The next array of that very size takes them over while they are still in cache. When there is
+none, the pool grows as long as it is little above the most bytes that were ever in use at a time.
+Else neighbours are merged and the smallest hole that is enough is used; where none is, fresh pages
+are, and the largest holes give theirs back. Nothing is freed explicitly.
 """
 
 import math
@@ -29,8 +28,11 @@ ALIGNMENT = 64
 _SMALLEST = 1 << 14  # below this numpy's own allocator already reuses memory
 _HUGE_PAGE = 1 << 21
 _CHUNK = 1 << 28  # address space asked for at a time; pages come when they are touched
-_HOLES = 1 / 16  # of the bytes in use, that holes may be when the pool grows
-_FEW_HOLES = 1 << 22  # bytes of holes that are never worth a thought
+
+SPARE_SHARE = 1 / 8
+SPARE_BYTES = 1 << 22
+"""The pool may be larger than the most bytes ever in use by this share of them and these bytes."""
+
 
 # Deques, not locks: a range may come back at any instruction of any thread, even while that thread
 # is inside `empty` (garbage collection), so a lock there could deadlock. append and pop are atomic.
@@ -43,6 +45,7 @@ _lock = threading.Lock()  # guards what follows
 _used = Holes()  # has been used: its pages are there
 _fresh = Holes()
 _chunks: list[tuple[int, mmap.mmap]] = []  # (address, mapping)
+_most_lent = 0
 
 
 def _default_limit() -> int:
@@ -145,7 +148,7 @@ def lent_bytes() -> int:
     """Bytes of memory that arrays use now."""
     with _lock:
         _collect()
-        return _lent()
+        return _touched() - _used.total
 
 
 def set_limit(limit: int) -> None:
@@ -157,12 +160,14 @@ def set_limit(limit: int) -> None:
 
 def trim(limit: int = 0) -> None:
     """Give free memory back to the system, largest first, until at most `limit` bytes remain."""
+    global _most_lent
     with _lock:
         _collect()
         while _used.total > limit:
             start, size = _used.take_largest()
             _give_back(start, size)
             _fresh.add(start, size)
+        _most_lent = _touched() - _used.total
 
 
 def _stand_in(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
@@ -173,24 +178,27 @@ def _stand_in(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
 
 def _find(size: int) -> int:
     """Start of `size` bytes that no array uses."""
+    global _most_lent
     with _lock:
         start = _used.take(size)
         if start is not None:
             return start
-        _collect()
-        start = _used.take(size)
-        if start is not None:
-            return start
+        _most_lent = max(_most_lent, _touched() - retained_bytes() + size)
+        allowed = round((1 + SPARE_SHARE) * _most_lent) + SPARE_BYTES
+        if _touched() + size > allowed:
+            _collect()
+            start = _used.take(size)
+            if start is not None:
+                return start
         start = _grow(size)
-        allowed = max(_FEW_HOLES, int(_HOLES * _lent()))
-        while _used.total > allowed and _release_largest():
+        while _touched() > allowed and _used.total and _release_largest():
             pass
         return start
 
 
-def _lent() -> int:
-    mapped = sum(len(mapping) - _HUGE_PAGE for _, mapping in _chunks)
-    return mapped - _used.total - _fresh.total
+def _touched() -> int:
+    """Bytes that are in use or were, and whose pages are still there."""
+    return sum(len(mapping) - _HUGE_PAGE for _, mapping in _chunks) - _fresh.total
 
 
 def _grow(size: int) -> int:

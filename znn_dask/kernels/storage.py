@@ -4,7 +4,6 @@ step takes while it runs. Tests compare both with what is really allocated."""
 import math
 
 from znn_dask.kernels.convolution import Convolution
-from znn_dask.kernels.direct import CHUNK_BYTES
 from znn_dask.kernels.geometry import Box, Triple, box_shape
 from znn_dask.kernels.memory import requested_bytes
 from znn_dask.kernels.pooling import EdgeKernel, MaxFilter, MaxPool
@@ -35,7 +34,7 @@ def kernel_spectrum_bytes(convolution: Convolution) -> int:
 def forward_scratch(convolution: Convolution, block: Box) -> int:
     """While a block of the output is made; the block itself not counted."""
     if not convolution.transforms:
-        return CHUNK_BYTES
+        return _kernel_bytes(convolution)
     share = math.prod(box_shape(block)) / math.prod(convolution.output_size)
     product = math.ceil(share * gradient_spectrum_bytes(convolution))
     return product + min(product, _PART_BYTES)
@@ -46,20 +45,18 @@ def backward_scratch(convolution: Convolution, block: Box) -> int:
     if convolution.transforms:
         product = input_spectrum_bytes(convolution, block)
         return product + min(product, _PART_BYTES)
-    size = box_shape(convolution.input_box(block))
-    margins = ((k - 1) * s for k, s in zip(convolution.kernel, convolution.dilation, strict=True))
-    padded = math.prod(n + m for n, m in zip(size, margins, strict=True))
-    return CHUNK_BYTES + padded * convolution.channels[1] * convolution.dtype.itemsize
+    z, y, x = box_shape(block)
+    lines = z * y * (x + 2 * (convolution.kernel[2] - 1) * convolution.dilation[2])
+    padded = lines * convolution.channels[1] * convolution.dtype.itemsize
+    return padded + _kernel_bytes(convolution)
 
 
 def kernel_gradient_scratch(convolution: Convolution, channels: slice) -> int:
     """While the gradient of a slice of input channels is made, itself counted."""
     share = (channels.stop - channels.start) / convolution.channels[0]
-    kernels = math.prod(convolution.kernel) * math.prod(convolution.channels)
-    kernels *= convolution.dtype.itemsize
-    if not convolution.transforms:
-        return math.ceil(2 * share * kernels) + CHUNK_BYTES
-    return math.ceil(share * (kernel_spectrum_bytes(convolution) + kernels))
+    kernels = _kernel_bytes(convolution)
+    sums = kernel_spectrum_bytes(convolution) if convolution.transforms else kernels
+    return math.ceil(share * (sums + kernels))
 
 
 def residue_bytes(kernel: EdgeKernel, inputs: Triple, outputs: Triple, channels: int) -> int:
@@ -72,3 +69,8 @@ def residue_bytes(kernel: EdgeKernel, inputs: Triple, outputs: Triple, channels:
         shape[axis] = outputs[axis]
         total += (kernel.size[axis] > 1) * math.prod(shape) * channels
     return total
+
+
+def _kernel_bytes(convolution: Convolution) -> int:
+    numbers = math.prod(convolution.kernel) * math.prod(convolution.channels)
+    return numbers * convolution.dtype.itemsize

@@ -12,13 +12,13 @@ import numpy as np
 
 from znn_dask.kernels import storage
 from znn_dask.kernels.geometry import box_shape
+from znn_dask.kernels.memory import SPARE_BYTES, SPARE_SHARE
 from znn_dask.taskgraph.arrays import Array, output_maps, state_arrays, tape_arrays
 from znn_dask.taskgraph.execution import Execution
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.schedule import Schedule
 from znn_dask.taskgraph.tasks import Task, TaskId
 
-_SLACK = 1.05  # holes in the pool that no array fits
 _PROCESS_BYTES = 4_000_000  # what the libraries take at their first use
 _THREAD_BYTES = 1_500_000  # buffers that BLAS packs matrices into, stacks, plans
 
@@ -50,7 +50,8 @@ def peak_bytes(
         *_scratch(layers, tasks, schedule, training),
     ]
     alive = constant + _most_at_a_time(intervals)
-    return round(_SLACK * alive) + _PROCESS_BYTES + schedule.threads * _THREAD_BYTES
+    pool = round((1 + SPARE_SHARE) * alive) + SPARE_BYTES
+    return pool + _PROCESS_BYTES + schedule.threads * _THREAD_BYTES
 
 
 def _whole_pass(arrays: Iterable[Array], tasks: Sequence[Task]) -> Iterator[Array]:
