@@ -19,12 +19,13 @@ from networks import Case, cases
 from results import table, write_section
 from threadpoolctl import threadpool_limits
 
-from znn_dask.bench.machine import peak_rss, processor, rss
+from znn_dask.bench.machine import peak_rss, rss
 from znn_dask.cluster import work
 from znn_dask.cluster.fixed import noise_source
 from znn_dask.cluster.work import Context, TrainingSpec
 from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.execution import Execution
+from znn_dask.taskgraph.machine import processor
 from znn_dask.taskgraph.plan import Plan, plan
 from znn_dask.taskgraph.state import State, UpdateRule
 from znn_dask.training.initial import initial_parameters

@@ -11,6 +11,7 @@ from znn_dask.network import zoo
 from znn_dask.report.gantt import COLOURS, Chart, chart, short_name
 from znn_dask.report.gantt_svg import html, svg
 from znn_dask.report.schedule import plan_gantt, save_gantt, span_gantt
+from znn_dask.taskgraph.distribution import distribute
 from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.plan import plan
 from znn_dask.taskgraph.rule import Job
@@ -26,7 +27,7 @@ SPANS = (
 
 def em3d(threads: int) -> Chart:
     made = plan(zoo.em3d(), (16, 16, 16), threads=threads, slowness=1.0)
-    return plan_gantt(made, title="em3d <16>")
+    return plan_gantt(distribute(made), title="em3d <16>")
 
 
 def classes(text: str) -> Counter[str]:

@@ -122,7 +122,7 @@ def test_the_table_names_every_edge_group(name: str, training: bool):
     network, size = NETWORKS[name]
     made = plan(network, size, threads=2, slowness=1.0, training=training)
     lines = made.explain().splitlines()
-    assert all(len(line.rstrip()) <= 140 for line in lines)
+    assert all(len(line.rstrip()) <= 120 for line in lines)
     firsts = [line.split()[0] for line in lines if line.strip()]
     for edge in network.edges:
         assert edge.name in firsts

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from znn_dask.report.gantt import Chart, chart
-from znn_dask.taskgraph import Plan
+from znn_dask.taskgraph.distribution import Distribution
 from znn_dask.taskgraph.explain import seconds
 from znn_dask.taskgraph.timeline import Span
 
@@ -19,15 +19,15 @@ def span_gantt(spans: Iterable[Span], *, title: str = "", note: str = "") -> Cha
     return chart(spans, title=title, note=note)
 
 
-def plan_gantt(plan: Plan, *, title: str = "") -> Chart:
-    """Gantt chart of a steady step, and the next one's beginning, that a plan simulated."""
-    schedule = plan.schedule
+def plan_gantt(planned: Distribution, *, title: str = "") -> Chart:
+    """Gantt chart of a steady step, and the next one's beginning, on the busiest worker."""
+    schedule = planned.schedule
     begin = schedule.starts[_FIRST]
     length = _STEPS * schedule.step_seconds
     note = (
         f"{schedule.threads} threads, {schedule.efficiency:.0%} busy; a step takes "
         f"{seconds(schedule.step_seconds)}: {seconds(schedule.work)} of work, critical path "
-        f"{seconds(schedule.critical_path)}; {plan.basis}"
+        f"{seconds(schedule.critical_path)}; {planned.plan.basis}"
     )
     drawn = chart(schedule.spans, title=title, note=note, window=(begin, begin + length))
     path_binds = schedule.bound > schedule.work / schedule.threads

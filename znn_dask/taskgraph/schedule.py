@@ -42,8 +42,8 @@ class Schedule:
     bound
         Seconds below which no schedule brings a step in the steady state:
         max(work / threads, critical path).
-    forced
-        Jobs of a step in the steady state that were forced.
+    tasks, forced
+        Jobs of a step, and how many of them were forced.
     """
 
     ranks: Mapping[TaskId, int]
@@ -55,6 +55,7 @@ class Schedule:
     critical_path: float
     work: float
     bound: float
+    tasks: int
     forced: float
     threads: int
 
@@ -112,6 +113,7 @@ def simulate(
         critical_path=path,
         work=work,
         bound=max(work / threads, path if returns else 0.0),
+        tasks=len(step.tasks),
         forced=sum(span.forced for span in run.spans) / steps,
         threads=threads,
     )
