@@ -15,7 +15,6 @@ from znn_dask.network.geometry import show
 from znn_dask.taskgraph.arithmetic import PlanError
 from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.execution import Execution
-from znn_dask.taskgraph.explain import nbytes
 
 if TYPE_CHECKING:
     from znn_dask.taskgraph.plan import Plan
@@ -31,6 +30,8 @@ def fit(made: "Plan", limit: int, algorithm: str = "auto") -> "Plan":
     PlanError
         If none is; the message says how much is needed at least, and which output size would fit.
     """
+    from znn_dask.taskgraph.explain import nbytes
+
     least = made
     for least in _candidates(made):
         if least.bytes <= limit:
