@@ -64,7 +64,8 @@ def test_recomputing_costs_time_and_shows():
         "c3": "kept",
         "c4": "",
     }
-    assert " recomputed" in other.explain()
+    assert " MB again" in other.explain()
+    assert "again" not in made.explain()
     assert other.to_dict()["layers"][1]["spectra"] == "recomputed"
     assert {row.spectra for row in planned(training=False).rows} == {""}
 
