@@ -124,7 +124,12 @@ class Plan:
     @cached_property
     def schedule(self) -> Schedule:
         """The simulated run of a few steps."""
-        return simulate(self.tasks, self.threads, job_seconds=self.machine.job_seconds)
+        return simulate(
+            self.tasks,
+            self.threads,
+            job_seconds=self.machine.job_seconds,
+            steps_ahead=self.execution.steps_ahead,
+        )
 
     @cached_property
     def update_seconds(self) -> float:
