@@ -41,7 +41,9 @@ def table(plan: "Plan", batch: int | None = None) -> str:
             show(row.output),
             str(row.blocks),
             *(seconds(value) for value in (row.forward_s, row.backward_s, row.update_s)),
-            nbytes(row.spectra_bytes) if row.spectra_bytes else "",
+            nbytes(row.spectra_bytes) + " again" * (row.spectra == "recomputed")
+            if row.spectra_bytes
+            else "",
         )
     totals = Table(box=None, pad_edge=False, show_header=False)
     totals.add_column(no_wrap=True)
