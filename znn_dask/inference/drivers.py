@@ -3,14 +3,13 @@
 Both run `run_block` for each block, hold a bounded number in flight, and try a failed block again.
 """
 
-from collections.abc import Generator, Iterable
+import math
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from threadpoolctl import threadpool_limits
-
 from znn_dask.inference.blocks import PredictionError
-from znn_dask.inference.job import BlockReport, Job, run_block
+from znn_dask.inference.job import BlockReport, Job, Lanes, run_block
 from znn_dask.inference.sizing import mib
 
 RETRIES = 2
@@ -19,21 +18,49 @@ OVERLAP = 1
 
 
 @dataclass(frozen=True)
+class Room:
+    """Patches that a process holds at a time, and threads that compute them."""
+
+    patches: int
+    threads: int
+
+
+@dataclass(frozen=True)
 class Need:
-    """Memory of a prediction: of each block in flight, and once per process, bytes."""
+    """Memory and parallelism of a prediction in one process.
 
-    block: int
+    patch: bytes of each patch under way
+    task: bytes that each thread computing a part of it takes besides
+    shared: bytes once: the kernel spectra
+    parallelism: threads that one patch can keep busy
+    """
+
+    patch: int
+    task: int
     shared: int
+    parallelism: float
 
-    def lanes(self, threads: int, memory: int) -> int:
-        """How many blocks may compute at a time; 0 when not even one fits."""
-        return max(0, min(threads, (memory - self.shared) // self.block))
+    def bytes(self, room: Room) -> int:
+        """Memory of so many patches and threads."""
+        return self.shared + room.patches * self.patch + room.threads * self.task
+
+    def room(self, threads: int, memory: int) -> Room | None:
+        """Threads, up to `threads`, and patches under way that fit into `memory`; None if not one.
+
+        Patches as many as keep the threads busy, and one more that fills the gaps of the others.
+        """
+        patches = 1 + math.ceil(threads / self.parallelism)
+        while patches > 1 and self.bytes(Room(patches, 1)) > memory:
+            patches -= 1
+        threads = min(threads, (memory - self.shared - patches * self.patch) // max(1, self.task))
+        return Room(patches, threads) if threads > 0 else None
 
     def check(self, memory: int) -> None:
         """Raise PredictionError when not even one block fits into `memory`."""
-        if self.lanes(1, memory) < 1:
+        least = self.bytes(Room(1, 1))
+        if least > memory:
             raise PredictionError(
-                f"one block needs about {mib(self.block + self.shared)} but only {mib(memory)} may "
+                f"one block needs about {mib(least)} but only {mib(memory)} may "
                 "be used: raise memory_limit or give a smaller block"
             )
 
@@ -47,24 +74,28 @@ def failure(job: Job, index: int, error: BaseException) -> PredictionError:
     )
 
 
-def run_local(job: Job, blocks: Iterable[int], lanes: int) -> Generator[BlockReport]:
-    """Run `blocks` on this process's threads, `lanes` computing at a time; reports as they finish.
+def run_local(job: Job, blocks: Iterable[int], room: Room) -> Generator[BlockReport]:
+    """Run `blocks` on this process's threads, with as many under way as `room` says; reports as
+    they finish.
 
     Closing the iterator, or an interrupt, lets blocks that have begun finish, and begins no more.
     Raises PredictionError naming the block that failed.
     """
     todo = iter(blocks)
-    # One BLAS thread per lane: the blocks are the parallelism.
-    with (
-        threadpool_limits(1),
-        ThreadPoolExecutor(lanes, "predict-compute") as lane,
-        ThreadPoolExecutor(lanes + OVERLAP, "predict-block") as pool,
-    ):
+    lanes = Lanes(room.patches, room.threads)
+    try:
+        yield from _run(job, todo, lanes, room.patches + OVERLAP)
+    finally:
+        lanes.limits.restore_original_limits()
+
+
+def _run(job: Job, todo: Iterator[int], lanes: Lanes, capacity: int) -> Generator[BlockReport]:
+    with ThreadPoolExecutor(capacity, "predict-block") as pool:
         running: dict[Future[BlockReport], int] = {}
 
         def feed() -> None:
-            while len(running) < lanes + OVERLAP and (k := next(todo, None)) is not None:
-                running[pool.submit(_persistent, job, k, lane)] = k
+            while len(running) < capacity and (k := next(todo, None)) is not None:
+                running[pool.submit(_persistent, job, k, lanes)] = k
 
         feed()
         while running:
@@ -77,10 +108,10 @@ def run_local(job: Job, blocks: Iterable[int], lanes: int) -> Generator[BlockRep
                 yield future.result()
 
 
-def _persistent(job: Job, index: int, lane: ThreadPoolExecutor) -> BlockReport:
+def _persistent(job: Job, index: int, lanes: Lanes) -> BlockReport:
     for _ in range(RETRIES):
         try:
-            return run_block(job, index, lane)
+            return run_block(job, index, lanes)
         except Exception:
             continue
-    return run_block(job, index, lane)
+    return run_block(job, index, lanes)
