@@ -18,7 +18,7 @@ from typing import Any
 import dask
 from distributed import Client, Future, as_completed, get_worker, secede
 
-from znn_dask.cluster.checks import present_workers
+from znn_dask.cluster.members import present_workers
 from znn_dask.inference.blocks import PredictionError
 from znn_dask.inference.drivers import OVERLAP, RETRIES, Need, Room, failure
 from znn_dask.inference.job import BlockReport, Job, Lanes, run_block
