@@ -3,66 +3,14 @@
 Both run `run_block` for each block, hold a bounded number in flight, and try a failed block again.
 """
 
-import math
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 
 from znn_dask.inference.blocks import PredictionError
 from znn_dask.inference.job import BlockReport, Job, Lanes, run_block
-from znn_dask.inference.sizing import mib
+from znn_dask.inference.need import OVERLAP, Room
 
 RETRIES = 2
-# Blocks that read or write while the others compute.
-OVERLAP = 1
-
-
-@dataclass(frozen=True)
-class Room:
-    """Patches that a process holds at a time, and threads that compute them."""
-
-    patches: int
-    threads: int
-
-
-@dataclass(frozen=True)
-class Need:
-    """Memory and parallelism of a prediction in one process.
-
-    patch: bytes of each patch under way
-    task: bytes that each thread computing a part of it takes besides
-    shared: bytes once: the kernel spectra
-    parallelism: threads that one patch can keep busy
-    """
-
-    patch: int
-    task: int
-    shared: int
-    parallelism: float
-
-    def bytes(self, room: Room) -> int:
-        """Memory of so many patches and threads."""
-        return self.shared + room.patches * self.patch + room.threads * self.task
-
-    def room(self, threads: int, memory: int) -> Room | None:
-        """Threads, up to `threads`, and patches under way that fit into `memory`; None if not one.
-
-        Patches as many as keep the threads busy, and one more that fills the gaps of the others.
-        """
-        patches = 1 + math.ceil(threads / self.parallelism)
-        while patches > 1 and self.bytes(Room(patches, 1)) > memory:
-            patches -= 1
-        threads = min(threads, (memory - self.shared - patches * self.patch) // max(1, self.task))
-        return Room(patches, threads) if threads > 0 else None
-
-    def check(self, memory: int) -> None:
-        """Raise PredictionError when not even one block fits into `memory`."""
-        least = self.bytes(Room(1, 1))
-        if least > memory:
-            raise PredictionError(
-                f"one block needs about {mib(least)} but only {mib(memory)} may "
-                "be used: raise memory_limit or give a smaller block"
-            )
 
 
 def failure(job: Job, index: int, error: BaseException) -> PredictionError:

@@ -2,8 +2,8 @@
 
 One task per block, pinned to the worker with the most room, so that each worker's memory is bounded
 by its own threads; a lost worker's blocks go to any other (`allow_other_workers`).  A task leaves
-Dask's thread pool at once and computes in the run's `Lanes` on its worker, so the next block is read
-while others compute.
+Dask's thread pool at once and computes in the run's `Lanes` on its worker, so the next block is
+read while others compute.
 """
 
 import contextlib
@@ -20,8 +20,9 @@ from distributed import Client, Future, as_completed, get_worker, secede
 
 from znn_dask.cluster.members import present_workers
 from znn_dask.inference.blocks import PredictionError
-from znn_dask.inference.drivers import OVERLAP, RETRIES, Need, Room, failure
+from znn_dask.inference.drivers import RETRIES, failure
 from znn_dask.inference.job import BlockReport, Job, Lanes, run_block
+from znn_dask.inference.need import OVERLAP, Need, Room
 
 # How old our picture of the cluster may be, seconds.
 REFRESH = 2.0
@@ -67,15 +68,13 @@ def forget(attempt: str) -> None:
             _lanes.pop(key).limits.restore_original_limits()
 
 
-def run_on_dask(
-    job: Job, blocks: Iterable[int], client: Client, need: Need, memory: int | None
-) -> Generator[BlockReport]:
-    """Run `blocks` on `client`'s workers; reports as they finish.
+def run_on_dask(job: Job, blocks: Iterable[int], crew: "Crew") -> Generator[BlockReport]:
+    """Run `blocks` on the crew's workers; reports as they finish.
 
-    memory: bytes that blocks may take on each worker; None: most of what the worker has
     Raises PredictionError naming the block that failed. Closing the iterator, or an interrupt,
     cancels what has not begun.
     """
+    client = crew.client
     attempt = f"{job.markers.run}-{time.time_ns() & 0xFFFFFF:06x}"
     todo = iter(blocks)
     running: dict[Future, tuple[int, str]] = {}
@@ -83,7 +82,6 @@ def run_on_dask(
         # A task and not scattered data: when its worker is lost, Dask makes it anew.
         shared = client.submit(_same, job, key=("predict:network", attempt), pure=False)
     try:
-        crew = Crew(client, need, memory)
         finished = as_completed(loop=client.loop, raise_errors=False)
         queued = next(todo, None)
         while running or queued is not None:
@@ -119,7 +117,10 @@ def run_on_dask(
 
 
 class Crew:
-    """Which worker has room for another block; follows workers that come and go."""
+    """Which worker has room for another block; follows workers that come and go.
+
+    memory: bytes that blocks may take on each worker; None: most of what the worker has
+    """
 
     def __init__(self, client: Client, need: Need, memory: int | None) -> None:
         self.client = client
@@ -127,6 +128,11 @@ class Crew:
         self.memory = memory
         self.desks: dict[str, Desk] = {}
         self.seen = -math.inf
+
+    def rooms(self) -> list[Room]:
+        """What the present workers hold; raises PredictionError when none has room for a block."""
+        self._look()
+        return [desk.room for desk in self.desks.values()]
 
     def vacancy(self, running: dict[Future, tuple[int, str]]) -> str | None:
         """Address of the worker with the most room, None if all are full."""
@@ -147,7 +153,7 @@ class Crew:
         workers = present_workers(self.client)
         usable = {address: self._usable(worker) for address, worker in workers.items()}
         if workers:  # refuse when the roomiest is too small, pass over the others that are
-            self.need.check(max(usable.values()))
+            self.need.fitting(1, max(usable.values()))
         rooms = {a: self.need.room(w["nthreads"], usable[a]) for a, w in workers.items()}
         self.desks = {address: Desk(room) for address, room in rooms.items() if room}
         self.seen = time.monotonic()
