@@ -4,6 +4,7 @@ Patches are run through a simulated engine; so it is known which typed tasks run
 hence which maps are alive and what scratch is in use at each moment.
 """
 
+import bisect
 import heapq
 import math
 from collections.abc import Sequence
@@ -87,11 +88,27 @@ class Need:
     def room(self, threads: int, memory: int) -> Room | None:
         """Threads, up to `threads`, and patches that fit into `memory`; None if not even one.
 
-        As many patches as keep the threads busy, and one more that fills the gaps of the others.
+        As many patches as keep the threads busy, and one more that fills the gaps of the others;
+        where that is too much, what keeps most threads busy.
         """
         wanted = 1 + math.ceil(threads / self.parallelism)
-        rooms = (Room(p, t) for t in range(threads, 0, -1) for p in range(wanted, 0, -1))
-        return next((room for room in rooms if self.bytes(room) <= memory), None)
+        best: tuple[float, Room] | None = None
+        for patches in range(wanted, 0, -1):
+            count = self._threads(patches, threads, memory)
+            busy = min(count, patches * self.parallelism)
+            if count and (best is None or busy > best[0]):
+                best = busy, Room(patches, count)
+            if busy == threads:
+                break
+        return best[1] if best else None
+
+    def _threads(self, patches: int, most: int, memory: int) -> int:
+        """How many threads fit beside so many patches."""
+        if self.bytes(Room(patches, most)) <= memory:
+            return most
+        return bisect.bisect_right(
+            range(1, most), memory, key=lambda threads: self.bytes(Room(patches, threads))
+        )
 
     def fitting(self, threads: int, memory: int) -> Room:
         """`room`; raises PredictionError when not even one block fits into `memory`."""
@@ -175,7 +192,8 @@ def run(tasks: Sequence[Task], room: Room) -> tuple[Span, ...]:
 
 def _convolution_scratch(convolution: Convolution, block: Box) -> int:
     if not isinstance(convolution, Tiled):
-        return CHUNK_BYTES
+        gathered = math.prod(box_shape(block)) * math.prod(convolution.kernel)
+        return min(CHUNK_BYTES, gathered * convolution.channels[0] * convolution.dtype.itemsize)
     grid = convolution.grid
     itemsize = convolution.dtype.itemsize
     span = grid.span(block)

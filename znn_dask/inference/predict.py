@@ -15,7 +15,7 @@ from znn_dask.data.preprocessing import Preprocessing
 from znn_dask.inference import settings, store
 from znn_dask.inference.blocks import BlockPlan, Border, PredictionError, Triple, half_field
 from znn_dask.inference.drivers import run_local
-from znn_dask.inference.forecast import forecast, measured, say
+from znn_dask.inference.forecast import candidate_table, forecast, measured, say
 from znn_dask.inference.job import UINT8_LEVELS, BlockReport, Job
 from znn_dask.inference.metadata import prediction_attributes
 from znn_dask.inference.need import Room
@@ -163,6 +163,41 @@ def predict(
     if progress and voxels:
         say(measured(voxels, time.monotonic() - begun))
     return place
+
+
+def preview(
+    checkpoint: str | Path | CheckpointState,
+    image: Any,
+    out: str | Path,
+    *,
+    chunks: Triple | None = None,
+    border: Border = "valid",
+    augment: bool | int = False,
+    dtype: settings.OutputType = "float32",
+    output: str | None = None,
+    region: Any = None,
+    memory_limit: int | str | None = None,
+    overwrite: bool = False,
+) -> str:
+    """A table of the blocks that `predict` with these arguments may use on this machine, with their
+    predicted speed and memory, and the one that it chooses. Nothing is computed or written.
+
+    Raises PredictionError, one line, as `predict` does.
+    """
+    request = prepare(
+        checkpoint,
+        image,
+        settings.absolute(out),
+        chunks=chunks,
+        border=border,
+        augment=augment,
+        dtype=dtype,
+        output=output,
+        region=region,
+        memory_limit=memory_limit,
+        overwrite=overwrite,
+    )
+    return candidate_table(request, cores(), request.memory or int(USABLE * MEMORY_LIMIT))
 
 
 @dataclass(frozen=True)

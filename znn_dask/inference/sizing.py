@@ -1,8 +1,8 @@
 """Choosing the block and chunk shapes of a prediction.  Pure.
 
 A larger block computes fewer voxels twice (its halo), but takes more memory.  Which shapes are
-worth a look is found by counting; those few are then timed by the cost table and simulated for their
-memory, and the one that is through with the volume first is taken.  The choice depends on the
+worth a look is found by counting; those few are then timed by the cost table and simulated for
+their memory, and the one that is through with the volume first is taken.  The choice depends on the
 network, the volume and the memory limit only, never on how many threads or workers there happen to
 be, nor on what was measured: the block decides how sums are ordered, and the same prediction shall
 give the same bits everywhere.
