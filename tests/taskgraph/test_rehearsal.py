@@ -19,7 +19,9 @@ PLANS = importlib.import_module("znn_dask.taskgraph.plan")  # its function has t
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known at first, and rehearsals are short."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("znn_dask.taskgraph.rehearsal._ENOUGH_SECONDS", 0.05)
 
 
 def network(width: int = 6) -> Network:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from znn_dask.kernels import costs
 from znn_dask.kernels.convolution import Algorithm
-from znn_dask.kernels.geometry import Triple
+from znn_dask.kernels.geometry import Triple, whole
 from znn_dask.network import EdgeGroup, Network
 from znn_dask.taskgraph.arithmetic import (
     ALGORITHMS,
@@ -16,13 +16,13 @@ from znn_dask.taskgraph.arithmetic import (
     ConvolutionArithmetic,
     PlanError,
 )
-from znn_dask.taskgraph.layers import bind_convolution, trained_nodes
+from znn_dask.taskgraph.cost import TaskCost
+from znn_dask.taskgraph.layers import Layers, bind_convolution, compile_layers, trained_nodes
 
 # A block is one task: long enough that starting it costs nothing, short enough to share out.
 _BLOCK_SECONDS = 1e-3
 _MOST_BLOCKS = 8
 _NARROWEST_CHANNELS = 8  # matrix products with fewer rows run at a fraction of the speed
-_POOLING_PASSES = 8
 
 
 def choose_arithmetic(
@@ -59,13 +59,7 @@ def choose_arithmetic(
     choices = {
         edge.name: _choose(network, edge, sizes, algorithm, training) for edge in network.conv_edges
     }
-    draft = Arithmetic(output_size, dtype, choices, {})
-    cuts = {
-        node.name: _cut(network, node.name, sizes, draft)
-        for node in network.nodes
-        if node.type != "input"
-    }
-    return Arithmetic(output_size, dtype, choices, cuts)
+    return Arithmetic(output_size, dtype, choices, _cuts(network, sizes, choices, dtype))
 
 
 def _choose(
@@ -98,26 +92,45 @@ def _choose(
     return ConvolutionArithmetic(chosen, tile, -(-channels[0] // blocks))
 
 
-def _cut(
-    network: Network, node: str, sizes: Mapping[str, Triple], draft: Arithmetic
-) -> tuple[int, int, int]:
-    """(axis, step, count) of the blocks of a node group's map: whole tiles of its edges."""
-    size = sizes[node]
-    convolutions = [
-        bind_convolution(network, sizes, edge, draft)
-        for edge in network.edges_into(node)
-        if edge.type == "conv"
-    ]
-    rows = {convolution.rows() for convolution in convolutions if convolution.transforms}
-    axes = {axis for axis, _ in rows} or {next((a for a in range(3) if size[a] > 1), 0)}
+def _cuts(
+    network: Network,
+    sizes: Mapping[str, Triple],
+    choices: Mapping[str, ConvolutionArithmetic],
+    dtype: str,
+) -> dict[str, tuple[int, int, int]]:
+    """(axis, step, count) of the blocks of every map, chosen by the seconds of its forward pass."""
+    nodes = [node.name for node in network.topological if node.type != "input"]
+    uncut = {node: (0, sizes[node][0], 1) for node in nodes}
+    output_size = sizes[network.outputs[0].name]
+    layers = compile_layers(network, Arithmetic(output_size, dtype, choices, uncut))
+    cost = TaskCost(layers)
+    cuts: dict[str, tuple[int, int, int]] = {}
+    for node in nodes:
+        axis, step = _rows(layers, node, cuts)
+        seconds = cost.forward(node, whole(sizes[node]))
+        cuts[node] = axis, step, _block_count(seconds, -(-sizes[node][axis] // step))
+    return cuts
+
+
+def _rows(layers: Layers, node: str, cuts: Mapping[str, tuple[int, int, int]]) -> tuple[int, int]:
+    """(axis, step) along which a map may be cut: at whole tiles of the convolutions into it.
+
+    Where they leave the choice, it follows the map in front, so that blocks need few blocks.
+    """
+    size = layers.sizes[node]
+    edges = layers.network.edges_into(node)
+    rows = {
+        layers.convolutions[edge.name].rows()
+        for edge in edges
+        if edge.name in layers.convolutions and layers.transformed(edge.name)
+    }
+    if not rows:
+        before = [cuts[e.input][0] for e in edges if e.input in cuts and cuts[e.input][2] > 1]
+        return next((a for a in (*before, 0, 1, 2) if size[a] > 1), 0), 1
+    axes = {axis for axis, _ in rows}
     if len(axes) > 1:  # tiles run along different axes: no cut respects both
-        return 0, size[0], 1
-    (axis,) = axes
-    step = math.lcm(*(step for _, step in rows))
-    seconds = sum(costs.cost(convolution).forward for convolution in convolutions)
-    if not convolutions:
-        seconds = _POOLING_PASSES * math.prod(size) * network.node(node).size * 4 / 5e9
-    return axis, step, _block_count(seconds, -(-size[axis] // step))
+        return 0, size[0]
+    return axes.pop(), math.lcm(*(step for _, step in rows))
 
 
 def _block_count(seconds: float, most: int) -> int:
