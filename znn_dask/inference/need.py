@@ -82,8 +82,12 @@ class Need:
         return self._known[room]
 
     def _bytes(self, room: Room) -> int:
-        outside = (room.patches + OVERLAP) * self._outside
-        return self.shared + outside + int(_HOLES * self._peak(run(self.tasks, room)))
+        peak = self._peak(run(self.tasks, room))
+        return self.shared + self.outside(room) + int(_HOLES * peak)
+
+    def outside(self, room: Room) -> int:
+        """Bytes of inputs and results outside the forward passes."""
+        return (room.patches + OVERLAP) * self._outside
 
     def room(self, threads: int, memory: int) -> Room | None:
         """Threads, up to `threads`, and patches that fit into `memory`; None if not even one.
