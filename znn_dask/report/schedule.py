@@ -56,20 +56,24 @@ def middle(spans: Iterable[Span], seconds: float) -> list[Span]:
     ]
 
 
-def save_gantt(drawn: Chart, path: Path) -> None:
-    """Write a chart in the format that the ending of `path` names, one of `FORMATS`.
+def check_format(path: Path) -> None:
+    """Raise ValueError unless a schedule can be drawn into a file of that ending."""
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(
+            f"{path} ends in {path.suffix!r}; a schedule is drawn as {', '.join(FORMATS)}"
+        )
 
-    Raises ValueError for another ending.
-    """
+
+def save_gantt(drawn: Chart, path: Path) -> None:
+    """Write a chart in the format that the ending of `path` names; see `check_format`."""
+    check_format(path)
     ending = path.suffix.lower()
     if ending == ".png":
         from znn_dask.report.charts import figure
         from znn_dask.report.pictures import save
 
         save(figure(drawn), path)
-    elif ending in (".svg", ".html"):
+    else:
         from znn_dask.report.gantt_svg import html, svg
 
         path.write_text((svg if ending == ".svg" else html)(drawn), encoding="utf-8")
-    else:
-        raise ValueError(f"{path} ends in {ending!r}; a schedule is drawn as {', '.join(FORMATS)}")
