@@ -75,7 +75,7 @@ def measure(case: Case, threads: int) -> dict[str, Any]:
     return {
         "name": case.name,
         "threads": threads,
-        "predicted_s": made.update_seconds,
+        "predicted_s": made.schedule.step_seconds,
         "measured_s": (before + after) / 2,
         "drift": after / before,
         "predicted_bytes": made.bytes,

@@ -71,6 +71,8 @@ def test_plan_measures_what_is_unknown_and_all_on_demand(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    clusters: list[bool] = []
+    monkeypatch.setattr("znn_dask.cluster.machine.measure_cluster", lambda: clusters.append(True))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     command = ("plan", project / "tiny.znn", "--output-size", "1,6,6", "--threads", "1")
     first = run(capsys, *command)
@@ -80,8 +82,12 @@ def test_plan_measures_what_is_unknown_and_all_on_demand(
     measured = timings.read_text()
     assert run(capsys, *command).out == first.out
     assert timings.read_text() == measured
+    assert not clusters
     assert run(capsys, *command, "--refresh").code == 0
     assert timings.read_text() != measured
+    assert len(clusters) == 1
+    assert run(capsys, *command, "--workers", "2").code == 0
+    assert len(clusters) == 2
 
 
 def test_help_and_info_load_neither_dask_nor_zarr() -> None:

@@ -70,7 +70,7 @@ class RealCluster:
 
     @property
     def address(self) -> str:
-        wait_until(self._file.exists)
+        wait_until(lambda: self._file.exists() and self._file.read_text().endswith("}"))
         address: str = json.loads(self._file.read_text())["address"]
         return address
 

@@ -226,7 +226,8 @@ def test_a_worker_of_other_libraries_is_left_out(
         epochs = Epochs(monkeypatch)
 
         def events() -> None:
-            cluster.add_worker("b", threads=4, environment=OTHER_BLAS)
+            epochs.wait_for({"a"})
+            cluster.add_worker("b", threads=2, environment=OTHER_BLAS)
             wait_until(lambda: names(client) == {"a", "b"})
             reached = trainer.step
             wait_until(lambda: trainer.step > reached + 100)

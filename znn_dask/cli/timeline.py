@@ -6,7 +6,7 @@ import numpy as np
 from distributed import Client
 
 from znn_dask.cluster.timeline import drawable, timeline
-from znn_dask.report.schedule import middle, span_gantt
+from znn_dask.report.schedule import middle, save_gantt, span_gantt
 from znn_dask.training.trainer import Trainer
 
 _UPDATES_DRAWN = 4
@@ -14,9 +14,12 @@ _RECENT = 100  # updates whose median time says how long one takes
 
 
 def draw_timeline(client: Client, trainer: Trainer, path: Path) -> None:
-    """Draw the jobs of a few updates, out of those that the workers' engines remember."""
+    """Draw the jobs of a few updates, out of those that the workers' engines remember.
+
+    Raises ValueError for an ending that is not that of a picture.
+    """
     seconds = trainer.curve.train.column("seconds")[-_RECENT:]
     steps = max(1, len(seconds) - 1)
     update = float(np.ptp(seconds)) / steps or trainer.plan.update_seconds
     drawn = middle(drawable(timeline(client)), _UPDATES_DRAWN * update)
-    span_gantt(drawn, title=f"{_UPDATES_DRAWN} updates").savefig(path, dpi=150)
+    save_gantt(span_gantt(drawn, title=f"{_UPDATES_DRAWN} updates"), path)

@@ -48,7 +48,8 @@ def train(
     set_
         Override a key, as section.key=value; may be given several times.
     timeline
-        Draw the jobs of a few of the last updates, thread by thread, into this .svg or .png file.
+        Draw the jobs of a few of the last updates, thread by thread, into this .svg, .html or
+        .png file.
     example
         Print a configuration that explains every key.
     """

@@ -30,6 +30,8 @@ class WorkerSpan:
         1 if the next job waits for it, 2 if it may fill a gap.
     forced
         Of type 2, and a job of type 1 waited for it.
+    step
+        Training step that it belongs to.
     """
 
     worker: str
@@ -41,6 +43,7 @@ class WorkerSpan:
     block: int
     type: int
     forced: bool
+    step: int
 
 
 def timeline(client: Client) -> list[WorkerSpan]:
@@ -57,7 +60,9 @@ def timeline(client: Client) -> list[WorkerSpan]:
         for s in spans:
             (kind, layer, block), start, end = s.name, s.start + offset, s.end + offset
             found.append(
-                WorkerSpan(worker, s.thread, start, end, kind, layer, block, s.type, s.forced)
+                WorkerSpan(
+                    worker, s.thread, start, end, kind, layer, block, s.type, s.forced, s.step
+                )
             )
     return sorted(found, key=lambda span: span.start)
 
@@ -70,7 +75,8 @@ def drawable(spans: Iterable[WorkerSpan]) -> list[Span]:
     return [
         Span(
             number[span.worker, span.thread],
-            *(span.start, span.end, (span.kind, span.layer, span.block), span.type, span.forced),
+            *(span.start, span.end, (span.kind, span.layer, span.block)),
+            *(span.type, span.forced, span.step),
         )
         for span in ordered
     ]

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 
 from znn_dask.kernels.convolution import Algorithm, Convolution
-from znn_dask.kernels.direct import CHUNK_BYTES, Direct
+from znn_dask.kernels.direct import Direct
 from znn_dask.kernels.geometry import Triple
 from znn_dask.kernels.tiled import Tiled
 from znn_dask.kernels.tiles import whole_map_tile
@@ -24,8 +24,8 @@ _SLOW_FFT = 4e9
 _PRODUCT = 130e9  # flop/s of complex matrix products per frequency, of large matrices
 _REAL_PRODUCT = 160e9  # of the same as products of real pairs
 _HALF_SPEED = 8  # a matrix with a side of this size reaches half of it
-_DIRECT = 110e9  # flop/s of real products of large matrices
-_GATHER = 11e9  # bytes/s
+_DIRECT = 3.8e9  # products of a value and a vector added to sums in registers, per second
+_VECTOR_BYTES = 64
 _MEMORY = 8e9  # bytes/s
 _CALL = 20e-6  # seconds of one numpy or FFTW call with the views it needs
 
@@ -135,18 +135,17 @@ def _direct_cost(conv: Direct) -> Cost:
     C, K = conv.channels
     item = conv.dtype.itemsize
     taps = math.prod(conv.kernel)
-
-    def correlation(voxels: int, columns: int, rows: int) -> float:
-        gather = item * voxels * taps * columns / _GATHER if taps > 1 else 0.0
-        rate = _DIRECT * _efficiency(rows, taps * columns)
-        chunks = 1 + item * voxels * taps * columns / CHUNK_BYTES
-        flops = 2 * voxels * taps * columns * rows
-        return flops / rate * item / 4 + gather + chunks * _CALL
-
     outputs, inputs = math.prod(conv.output_size), math.prod(conv.input_size)
-    forward = correlation(outputs, C, K)
-    backward = correlation(inputs, K, C)
-    return Cost(0.0, 0.0, forward, 0.0, 0.0, backward, 1.05 * forward)
+
+    def seconds(rows: int, columns: int, nbytes: int) -> float:
+        vectors = -(-columns * item // _VECTOR_BYTES)
+        return outputs * taps * rows * vectors / _DIRECT + nbytes / _MEMORY + _CALL
+
+    # what it writes; the gradient is copied before, and again where the input needs its zeros
+    forward = seconds(C, K, item * outputs * K)
+    backward = seconds(K, C, item * (inputs * C + 2 * outputs * K))
+    gradient = seconds(C, K, item * taps * C * K)
+    return Cost(0.0, 0.0, forward, 0.0, 0.0, 1.1 * backward, 1.1 * gradient)
 
 
 def _tiled_cost(conv: Tiled) -> Cost:

@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 
 from znn_dask.kernels import costs
-from znn_dask.kernels.convolution import Algorithm
-from znn_dask.kernels.geometry import Triple, whole
+from znn_dask.kernels.convolution import Algorithm, make_convolution
+from znn_dask.kernels.geometry import Triple, box_shape, dilated_input, whole
 from znn_dask.network import EdgeGroup, Network
 from znn_dask.taskgraph.arithmetic import (
     ALGORITHMS,
@@ -22,6 +22,7 @@ from znn_dask.taskgraph.layers import Layers, bind_convolution, compile_layers, 
 # A block is one task: long enough that starting it costs nothing, short enough to share out.
 _BLOCK_SECONDS = 1e-3
 _MOST_BLOCKS = 8
+_AS_GOOD = 0.01  # what the cost table may err by when two tiles are compared
 _NARROWEST_CHANNELS = 8  # matrix products with fewer rows run at a fraction of the speed
 
 
@@ -76,6 +77,8 @@ def _choose(
     tile: Triple | None = None
     if algorithm == "auto":
         chosen, tile = costs.choose_algorithm(*at, training=training, input_gradient=onward)
+        if training and chosen == "tiled":
+            tile = _shared_tile(at, onward)
     elif algorithm == "direct" or edge.size == (1, 1, 1):
         chosen = "direct"
     elif algorithm == "fft":
@@ -90,6 +93,30 @@ def _choose(
     most = max(1, channels[0] // _NARROWEST_CHANNELS)
     blocks = _block_count(cost.kernel_gradient + cost.kernel_spectrum, most)
     return ConvolutionArithmetic(chosen, tile, -(-channels[0] // blocks))
+
+
+def _shared_tile(at: tuple[Triple, Triple, Triple, tuple[int, int]], onward: bool) -> Triple:
+    """The fastest tile for two threads, which share forward and backward pass by rows of tiles.
+
+    A tile may be the fastest on one core and leave a single row, on which one thread works while
+    the other waits. Among tiles as good as equal, the one with most rows.
+    """
+    judged = []
+    for tile in costs.tile_candidates(*at[:3]):
+        convolution = make_convolution("tiled", _input_size(*at[:3]), *at[1:], tile=tile)
+        axis, step = convolution.rows()
+        rows = min(_MOST_BLOCKS, -(-convolution.output_size[axis] // step))
+        cost = costs.cost(convolution)
+        alone = cost.kernel_gradient + cost.kernel_spectrum
+        seconds = (cost.update(onward) - alone) / min(rows, 2) + alone / 2
+        judged.append((seconds, rows, tile))
+    least = min(seconds for seconds, _, _ in judged)
+    good = (each for each in judged if each[0] <= least * (1 + _AS_GOOD))
+    return min(good, key=lambda each: (-each[1], each[0], each[2]))[2]
+
+
+def _input_size(output_size: Triple, kernel: Triple, dilation: Triple) -> Triple:
+    return box_shape(dilated_input(whole(output_size), kernel, dilation))
 
 
 def _cuts(

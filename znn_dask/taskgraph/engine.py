@@ -207,7 +207,9 @@ def _execute(job: Job, thread: int) -> tuple[Span, BaseException | None]:
         kind, layer, block = job.name
         error = TaskError(f"{kind} of {layer}, block {block}: {type(cause).__name__}: {cause}")
         error.__cause__ = cause
-    return Span(thread, start, time.perf_counter(), job.name, job.type, job.forced), error
+    end = time.perf_counter()
+    step = job.priority[0] if job.priority else 0
+    return Span(thread, start, end, job.name, job.type, job.forced, step), error
 
 
 _engine: Engine | None = None

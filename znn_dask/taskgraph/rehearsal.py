@@ -16,19 +16,20 @@ from threadpoolctl import threadpool_limits
 
 from znn_dask.kernels.losses import loss
 from znn_dask.network import Network, NodeGroup
-from znn_dask.taskgraph.engine import Engine, Span
+from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.passes import Tape
 from znn_dask.taskgraph.program import Program
+from znn_dask.taskgraph.schedule import STEPS_AHEAD
 from znn_dask.taskgraph.signature import signature
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule
 from znn_dask.taskgraph.tasks import Task
+from znn_dask.taskgraph.timeline import Span
 from znn_dask.taskgraph.timings import Timing, Timings
 
 _ENOUGH_STEPS = 2
 _ENOUGH_SECONDS = 1.5  # short steps are repeated for so long: a machine's speed drifts
 _OUTLIERS = 0.1  # share of the repeats that is left out at either end
-_STEPS_AHEAD = 3  # as in a training granule
 _RULE = UpdateRule(1e-6, 0.9, 0.0, 1e-6)  # noise teaches nothing: stay where numbers are ordinary
 
 
@@ -120,7 +121,7 @@ class _Stage:
         under_way: deque[Tape] = deque()
         for _ in range(steps):
             under_way.append(self._begin_step())
-            if len(under_way) > _STEPS_AHEAD:
+            if len(under_way) > STEPS_AHEAD:
                 self._engine.wait(under_way.popleft().jobs.values())
         for tape in under_way:
             self._engine.wait(tape.jobs.values())
