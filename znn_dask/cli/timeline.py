@@ -14,10 +14,7 @@ _RECENT = 100  # updates whose median time says how long one takes
 
 
 def draw_timeline(client: Client, trainer: Trainer, path: Path) -> None:
-    """Draw the jobs of a few updates, out of those that the workers' engines remember.
-
-    Raises ValueError for an ending that is not that of a picture.
-    """
+    """Draw the jobs of a few updates, out of those that the workers' engines remember."""
     seconds = trainer.curve.train.column("seconds")[-_RECENT:]
     steps = max(1, len(seconds) - 1)
     update = float(np.ptp(seconds)) / steps or trainer.plan.update_seconds

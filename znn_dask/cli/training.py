@@ -53,6 +53,7 @@ def train(
     example
         Print a configuration that explains every key.
     """
+    from znn_dask.report.schedule import check_format
     from znn_dask.training.config import example_config, load_config
 
     if example:
@@ -63,6 +64,8 @@ def train(
     if any_worker:
         set_ = (*set_, "execution.any_worker=true")
     settings = load_config(config, set_)
+    if timeline is not None:
+        check_format(timeline)
 
     from znn_dask.cli.timeline import draw_timeline
     from znn_dask.cluster.local import dashboard_link, local_cluster

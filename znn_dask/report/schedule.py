@@ -49,20 +49,26 @@ def middle(spans: Iterable[Span], seconds: float) -> list[Span]:
     return [s for s in timeline if s.start >= begin and s.end <= begin + seconds]
 
 
+def check_format(path: Path) -> None:
+    """Raise ValueError unless `path` ends in one of `FORMATS`."""
+    ending = path.suffix.lower()
+    if ending not in FORMATS:
+        raise ValueError(f"{path} ends in {ending!r}; a schedule is drawn as {', '.join(FORMATS)}")
+
+
 def save_gantt(drawn: Chart, path: Path) -> None:
     """Write a chart in the format that the ending of `path` names, one of `FORMATS`.
 
     Raises ValueError for another ending.
     """
+    check_format(path)
     ending = path.suffix.lower()
     if ending == ".png":
         from znn_dask.report.charts import figure
         from znn_dask.report.pictures import save
 
         save(figure(drawn), path)
-    elif ending in (".svg", ".html"):
+    else:
         from znn_dask.report.gantt_svg import html, svg
 
         path.write_text((svg if ending == ".svg" else html)(drawn), encoding="utf-8")
-    else:
-        raise ValueError(f"{path} ends in {ending!r}; a schedule is drawn as {', '.join(FORMATS)}")
