@@ -1,5 +1,6 @@
 """Gantt charts of plans and of what an engine did."""
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from znn_dask.taskgraph.timeline import Span
 FORMATS = (".svg", ".png", ".html")
 _FIRST = 1  # the step with which the chart of a plan begins
 _STEPS = 1.3  # that it shows
+_LEAST_VISIBLE = 1 / 400  # of the width: shorter bars are only noise
 
 
 def span_gantt(spans: Iterable[Span], *, title: str = "", note: str = "") -> Chart:
@@ -37,6 +39,21 @@ def plan_gantt(planned: Distribution, *, title: str = "") -> Chart:
         (f"a step {seconds(schedule.step_seconds)}", 0.0, schedule.step_seconds),
     )
     return replace(drawn, rulers=rulers)
+
+
+def middle(spans: Iterable[Span], seconds: float) -> list[Span]:
+    """The jobs of that many seconds from the middle of a timeline, those that can be seen."""
+    timeline = list(spans)
+    if not timeline:
+        return []
+    begin = statistics.median(span.start for span in timeline) - seconds / 2
+    return [
+        span
+        for span in timeline
+        if span.start >= begin
+        and span.end <= begin + seconds
+        and span.end - span.start > seconds * _LEAST_VISIBLE
+    ]
 
 
 def save_gantt(drawn: Chart, path: Path) -> None:

@@ -13,7 +13,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,6 +72,15 @@ def _arrive(
     )
 
 
+class _Template(NamedTuple):
+    """A job of every step, as far as it is always the same."""
+
+    id: TaskId
+    type: int
+    rank: int
+    after: tuple[TaskId, ...]
+
+
 class Program:
     """The passes of one network under one arithmetic, as jobs of one engine.
 
@@ -103,7 +112,7 @@ class Program:
         self._kernels_of = {training: self._readings(training) for training in (True, False)}
         self._rank = simulate(tasks, engine.threads).ranks
         self._order = tuple(tasks)
-        self._of_kinds: dict[tuple[str, ...], list[Task]] = {}
+        self._of_kinds: dict[tuple[str, ...], list[_Template]] = {}
         self._preparing = threading.Lock()
 
     def load(
@@ -189,7 +198,7 @@ class Program:
             tape.done(task)
 
         self._queue(work, gradients.jobs, tape.priority, run, tape.jobs)
-        for task in self._tasks("backward"):
+        for task in self._templates("backward"):
             tape.jobs[task.id] = gradients.jobs.pop(task.id)
         return gradients
 
@@ -211,9 +220,9 @@ class Program:
 
         for kind, run in (("kernel_gradient", kernel), ("bias_gradient", bias)):
             new: dict[TaskId, Job] = {}
-            for task in self._tasks(kind):
+            for task in self._templates(kind):
                 needs = [side.jobs[task.id] for side in (first, second) if task.id in side.jobs]
-                rank = (*priority, self._rank[task.id])
+                rank = (*priority, task.rank)
                 new[task.id] = Job(task.id, 2, rank, needs, functools.partial(run, task.id))
             self.engine.submit(new.values())
             total.jobs.update(new)
@@ -282,10 +291,17 @@ class Program:
         shape = (*convolution.kernel, *convolution.channels)
         return passes.room(lock, arrays, edge, lambda: memory.empty(shape, convolution.dtype))
 
-    def _tasks(self, *kinds: str) -> list[Task]:
-        """The tasks of some kinds, each after what it needs."""
+    def _templates(self, *kinds: str) -> list[_Template]:
+        """Of the tasks of some kinds, each after what it needs.
+
+        Made once: a step of a tiny network takes milliseconds, and has dozens of jobs.
+        """
         if kinds not in self._of_kinds:
-            self._of_kinds[kinds] = [task for task in self._order if task.id.kind in kinds]
+            self._of_kinds[kinds] = [
+                _Template(t.id, t.type, self._rank[t.id], (*t.needs, *t.needs_previous))
+                for t in self._order
+                if t.id.kind in kinds
+            ]
         return self._of_kinds[kinds]
 
     def _spectrum(self, state: State, task: TaskId) -> None:
@@ -302,14 +318,13 @@ class Program:
     ) -> None:
         """Submit a job for every task of `kinds`, after those of `jobs` and `earlier` it needs."""
         before = earlier or {}
-        new: dict[TaskId, Job] = {}
-        for task in self._tasks(*kinds):
-            found = (jobs.get(n) or before.get(n) for n in (*task.needs, *task.needs_previous))
-            needs = [job for job in found if job is not None]
-            rank = (*priority, self._rank[task.id])
-            job = Job(task.id, task.type, rank, needs, functools.partial(run, task.id))
-            new[task.id] = jobs[task.id] = job
-        self.engine.submit(new.values())
+        new: list[Job] = []
+        for identity, type_, rank, after in self._templates(*kinds):
+            needs = [n for id_ in after if (n := jobs.get(id_) or before.get(id_))]
+            work = functools.partial(run, identity)
+            job = jobs[identity] = Job(identity, type_, (*priority, rank), needs, work)
+            new.append(job)
+        self.engine.submit(new)
 
 
 def _check_finite(values: np.ndarray, what: str) -> None:
