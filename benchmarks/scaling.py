@@ -278,10 +278,10 @@ def main() -> None:
     python benchmarks/scaling.py
 
 Worker processes of one thread on this machine of {os.cpu_count()} cores, a batch over them; medians
-of {ROUNDS} interleaved rounds (2 where a patch takes more than a second). With two workers both cores compute, and the scheduler, the client
-and the workers' event loops have no core of their own: what they take comes out of the kernels, so
-the second worker's gain is understated, and predictions for two workers use seconds of tasks
-rehearsed while both cores work.
+of {ROUNDS} interleaved rounds (2 where a patch takes more than a second). With two workers both
+cores compute, and the scheduler, the client and the workers' event loops have no core of their own:
+what they take comes out of the kernels, so the second worker's gain is understated, and predictions
+for two workers use seconds of tasks rehearsed while both cores work.
 
 {measured}
 

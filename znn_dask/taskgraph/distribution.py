@@ -16,7 +16,7 @@ from znn_dask.taskgraph.cluster_schedule import (
     simulate_cluster,
 )
 from znn_dask.taskgraph.plan import Plan
-from znn_dask.taskgraph.schedule import Schedule, simulate
+from znn_dask.taskgraph.schedule import STEPS_AHEAD, Schedule, simulate
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Distribution:
     @cached_property
     def _cost(self) -> ReplicaCost:
         cost = replica_cost(self.plan, self.plan.machine)
-        return replace(cost, efficiency=self.schedule.efficiency)
+        busy = self.schedule.efficiency * self.plan.threads
+        return replace(cost, parallelism=busy / min(max(self.patches), STEPS_AHEAD))
 
     @cached_property
     def _cluster(self) -> ClusterSchedule | None:
