@@ -8,21 +8,22 @@ import statistics
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from znn_dask.bench.machine import peak_rss, processor
+from znn_dask.bench.machine import peak_rss
 from znn_dask.bench.runs import make_runs
 from znn_dask.cluster.fixed import noise_source
-from znn_dask.cluster.local import cores
 from znn_dask.cluster.work import TrainingSpec
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import Network
 from znn_dask.network.geometry import show
 from znn_dask.taskgraph.explain import nbytes, seconds
+from znn_dask.taskgraph.machine import cores, processor
 from znn_dask.taskgraph.plan import plan
 
 _ROUNDS = 5
@@ -67,7 +68,8 @@ def measure(
     if seconds <= 0:
         raise ValueError(f"seconds is {seconds:g}: give a positive number")
     threads = threads or cores()
-    made = plan(
+    planned = partial(
+        plan,
         network,
         output_size,
         threads=threads,
@@ -75,6 +77,7 @@ def measure(
         algorithm=algorithm,
         training=not forward_only,
     )
+    made = planned()
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(1))
         spec = TrainingSpec(network, made.arithmetic, "square", noise_source(network, output_size))
@@ -95,6 +98,7 @@ def measure(
                 break
             for name, run in runs.items():
                 times[name].append(run(count))
+    predicted = planned(measure=True)  # not before: a rehearsal takes the memory of a run
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {
         "output_size": list(output_size),
@@ -104,8 +108,8 @@ def measure(
         "update_s": medians.get("update"),
         "kernels_only_update_s": medians.get("kernels_only_update"),
         "forward_s": medians["forward"],
-        "predicted_update_s": None if forward_only else made.update_seconds,
-        "predicted_forward_s": made.update_seconds if forward_only else None,
+        "predicted_update_s": None if forward_only else predicted.update_seconds,
+        "predicted_forward_s": predicted.update_seconds if forward_only else None,
         "peak_rss_bytes": peak,
         "rss_above_idle_bytes": max(0, peak - idle),
         "predicted_bytes": made.bytes,
@@ -114,7 +118,7 @@ def measure(
         "steps_per_granule": made.steps_per_granule,
         "arithmetic": made.arithmetic.digest,
         "machine": {"processor": processor(), "cores": cores()},
-        "plan": made.to_dict()["layers"],
+        "plan": predicted.to_dict()["layers"],
     }
 
 

@@ -4,20 +4,17 @@ from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
-import numpy as np
-
 from znn_dask.demo.results import Results
 from znn_dask.network import draw
 from znn_dask.report import Fact, Picture, Section, Table, slice_panels, write_report
-from znn_dask.report.schedule import span_gantt
+from znn_dask.report.gantt_svg import svg
+from znn_dask.report.schedule import middle, span_gantt
 from znn_dask.segmentation.scores import Scores
-from znn_dask.taskgraph.engine import Span
 from znn_dask.taskgraph.explain import nbytes, seconds
 from znn_dask.taskgraph.plan import Plan
 from znn_dask.training.figure import learning_curve_figure
 
 _UPDATES_DRAWN = 2.5
-_LEAST_VISIBLE = 1 / 400  # of the width: shorter bars are only noise
 
 
 def write_page(results: Results) -> Path:
@@ -140,10 +137,10 @@ def _computing(results: Results) -> Section:
     plan = results.trainer.plan
     step = results.update_seconds
     pictures = []
-    if drawn := _window(results.timeline, _UPDATES_DRAWN * step):
+    if drawn := middle(results.timeline, _UPDATES_DRAWN * step):
         pictures = [
             Picture(
-                span_gantt(drawn, title="What the threads did, measured while it trained"),
+                svg(span_gantt(drawn, title="What the threads did, measured while it trained")),
                 "The backward pass computes gradients from the last layer to the first (type 1, "
                 "the next task waits for them). Gradients of kernels, their updates and their "
                 "transforms (type 2) fill the gaps, up to the moment when the next forward pass "
@@ -177,20 +174,6 @@ def _plan_table(plan: Plan) -> Table:
         for row in plan.rows
     ]
     return Table((*header, *times), rows, "The plan; predicted times are those of one core.")
-
-
-def _window(timeline: Sequence[Span], length: float) -> list[Span]:
-    """The jobs of that many seconds from the middle of a timeline."""
-    if not timeline:
-        return []
-    begin = float(np.median([span.start for span in timeline])) - length / 2
-    return [
-        span
-        for span in timeline
-        if span.start >= begin
-        and span.end <= begin + length
-        and span.end - span.start > length * _LEAST_VISIBLE
-    ]
 
 
 def _onwards(results: Results) -> Section:
