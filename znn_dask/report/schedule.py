@@ -1,5 +1,6 @@
 """Gantt charts of plans and of what an engine did."""
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -39,20 +40,35 @@ def plan_gantt(planned: Distribution, *, title: str = "") -> Chart:
     return replace(drawn, rulers=rulers)
 
 
+def middle(spans: Iterable[Span], seconds: float) -> list[Span]:
+    """The jobs of that many seconds from the middle of a timeline."""
+    timeline = list(spans)
+    if not timeline:
+        return []
+    begin = statistics.median(span.start for span in timeline) - seconds / 2
+    return [s for s in timeline if s.start >= begin and s.end <= begin + seconds]
+
+
+def check_format(path: Path) -> None:
+    """Raise ValueError unless `path` ends in one of `FORMATS`."""
+    ending = path.suffix.lower()
+    if ending not in FORMATS:
+        raise ValueError(f"{path} ends in {ending!r}; a schedule is drawn as {', '.join(FORMATS)}")
+
+
 def save_gantt(drawn: Chart, path: Path) -> None:
     """Write a chart in the format that the ending of `path` names, one of `FORMATS`.
 
     Raises ValueError for another ending.
     """
+    check_format(path)
     ending = path.suffix.lower()
     if ending == ".png":
         from znn_dask.report.charts import figure
         from znn_dask.report.pictures import save
 
         save(figure(drawn), path)
-    elif ending in (".svg", ".html"):
+    else:
         from znn_dask.report.gantt_svg import html, svg
 
         path.write_text((svg if ending == ".svg" else html)(drawn), encoding="utf-8")
-    else:
-        raise ValueError(f"{path} ends in {ending!r}; a schedule is drawn as {', '.join(FORMATS)}")
