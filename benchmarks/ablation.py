@@ -186,8 +186,8 @@ max(work / threads, critical path), simulated with the counted cost table:
 """
 MEASUREMENT = """\
 On real threads, the same jobs by the same engine with another rule: medians of five interleaved
-rounds, ratios of each round's, with their range without the two extremes. On one thread all policies
-do the same work, so what differs there is the noise of the measurement:
+rounds, and of each round's ratios with their range without the two extremes. On one thread all
+policies do the same work, so what differs there is the noise of the measurement:
 
 """
 BOUND = """\
