@@ -1,5 +1,6 @@
 """Gantt charts of plans and of what an engine did."""
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -39,16 +40,27 @@ def plan_gantt(planned: Distribution, *, title: str = "") -> Chart:
     return replace(drawn, rulers=rulers)
 
 
+def middle(spans: Iterable[Span], seconds: float) -> list[Span]:
+    """The jobs of that many seconds from the middle of a timeline."""
+    timeline = list(spans)
+    if not timeline:
+        return []
+    begin = statistics.median(span.start for span in timeline) - seconds / 2
+    return [s for s in timeline if s.start >= begin and s.end <= begin + seconds]
+
+
 def check_format(path: Path) -> None:
-    """Raise ValueError unless a schedule can be drawn into a file of that ending."""
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(
-            f"{path} ends in {path.suffix!r}; a schedule is drawn as {', '.join(FORMATS)}"
-        )
+    """Raise ValueError unless `path` ends in one of `FORMATS`."""
+    ending = path.suffix.lower()
+    if ending not in FORMATS:
+        raise ValueError(f"{path} ends in {ending!r}; a schedule is drawn as {', '.join(FORMATS)}")
 
 
 def save_gantt(drawn: Chart, path: Path) -> None:
-    """Write a chart in the format that the ending of `path` names; see `check_format`."""
+    """Write a chart in the format that the ending of `path` names, one of `FORMATS`.
+
+    Raises ValueError for another ending.
+    """
     check_format(path)
     ending = path.suffix.lower()
     if ending == ".png":
