@@ -139,20 +139,28 @@ def _rounds(
             runs[policy].append(bench.run(policy, steps))
     bench.close()
     middle = {p: [statistics.median(v) for v in zip(*r, strict=True)] for p, r in runs.items()}
-    znn = middle["ZNN"][0]
+    ratios = {
+        policy: sorted(a[0] / b[0] for a, b in zip(mine, runs["ZNN"], strict=True))
+        for policy, mine in runs.items()
+    }
     ours = simulate(made.tasks, threads).step_seconds
     model = {p: simulate(made.tasks, threads, rule=rule).step_seconds for p, rule in rules.items()}
     yield [name, threads, "ms per step", *(f"{m[0] * 1e3:.1f}" for m in middle.values())]
-    yield ["", "", "to ZNN's, measured", *(f"{m[0] / znn:.2f}" for m in middle.values())]
+    yield ["", "", "to ZNN's, measured", *(_spread(values) for values in ratios.values())]
     yield ["", "", "to ZNN's, simulated", *(f"{s / ours:.2f}" for s in model.values())]
     yield ["", "", "idle", *(f"{m[1]:.0%}" for m in middle.values())]
     yield ["", "", "forced jobs per step", *(f"{m[2]:.0f}" for m in middle.values())]
 
 
+def _spread(ratios: list[float]) -> str:
+    """Median of the rounds' ratios, and their range without the extremes."""
+    return f"{statistics.median(ratios):.2f} ({ratios[1]:.2f}-{ratios[-2]:.2f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="words that names of networks contain")
-    parser.add_argument("--seconds", type=float, default=16.0, help="for each measured network")
+    parser.add_argument("--seconds", type=float, default=12.0, help="for each measured network")
     parser.add_argument("--simulate", action="store_true", help="measure nothing")
     parser.add_argument("--write", action="store_true", help="into RESULTS.md")
     options = parser.parse_args()
@@ -177,13 +185,15 @@ max(work / threads, critical path), simulated with the counted cost table:
 
 """
 MEASUREMENT = """\
-On real threads, the same jobs by the same engine with another rule; medians of five interleaved
-rounds:
+On real threads, the same jobs by the same engine with another rule: medians of five interleaved
+rounds, and of each round's ratios with their range without the two extremes. On one thread all
+policies do the same work, so what differs there is the noise of the measurement:
 
 """
 BOUND = """\
 ZNN's rule where work / threads is at least four times the critical path: how much longer than the
-bound a step is, simulated, with the fewest patches per step (a power of two) for which that holds:
+bound a step is, simulated, with the fewest patches per step (a power of two) for which that holds.
+What is below zero is the error of six simulated steps:
 
 """
 
