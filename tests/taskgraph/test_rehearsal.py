@@ -87,6 +87,13 @@ def test_networks_of_every_kind_are_rehearsed(name: str, training: bool):
     assert made.measured == 1
 
 
+def test_what_a_limit_changes_is_rehearsed_as_it_will_run():
+    free = plan(network(), SIZE, algorithm="tiled", measure=True)
+    limited = plan(network(), SIZE, algorithm="tiled", memory_limit=free.bytes - 1, measure=True)
+    assert limited.execution != free.execution
+    assert limited.measured == 1
+
+
 def test_nothing_is_measured_unless_asked_for():
     made = plan(network(), SIZE)
     assert made.measured == 0

@@ -278,9 +278,13 @@ def plan(
     if slowness is None:
         slowness = 1.0 if timings else calibrate()
     made = Plan(network, arithmetic, threads, slowness, training, workers, timings)
+    if memory_limit is not None:  # first: a rehearsal must fit the limit too
+        made = fit(made, memory_limit, algorithm)
     if refresh or (measure and made.measured < 1):
         made = _rehearsed(made)
-    return made if memory_limit is None else fit(made, memory_limit, algorithm)
+        if memory_limit is not None:  # the peak follows the schedule
+            made = fit(made, memory_limit, algorithm)
+    return made
 
 
 def _rehearsed(made: Plan) -> Plan:
@@ -289,7 +293,7 @@ def _rehearsed(made: Plan) -> Plan:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if made.schedule.work > _LONGEST_STEP or made.bytes > memory / 2:
         return made
-    threads = threads_at_work(made.threads)
-    counted = replace(made, slowness=1.0).counted
-    known = rehearse(made.layers, counted, threads, training=made.training, budget=_BUDGET)
+    what = (made.layers, replace(made, slowness=1.0).counted)
+    how = (threads_at_work(made.threads), made.execution)
+    known = rehearse(*what, *how, training=made.training, budget=_BUDGET)
     return replace(made, slowness=1.0, timings=store(known))

@@ -17,10 +17,11 @@ from threadpoolctl import threadpool_limits
 from znn_dask.kernels.losses import loss
 from znn_dask.network import Network, NodeGroup
 from znn_dask.taskgraph.engine import Engine
+from znn_dask.taskgraph.execution import Execution
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.passes import Tape
 from znn_dask.taskgraph.program import Program
-from znn_dask.taskgraph.schedule import STEPS_AHEAD
+from znn_dask.taskgraph.rule import Job
 from znn_dask.taskgraph.signature import signature
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule
 from znn_dask.taskgraph.tasks import Task
@@ -35,16 +36,21 @@ _RULE = UpdateRule(1e-6, 0.9, 0.0, 1e-6)  # noise teaches nothing: stay where nu
 
 @threadpool_limits.wrap(limits=1)
 def rehearse(
-    layers: Layers, counted: Sequence[Task], threads: int, *, training: bool, budget: float
+    layers: Layers,
+    counted: Sequence[Task],
+    threads: int,
+    execution: Execution,
+    *,
+    training: bool,
+    budget: float,
 ) -> Timings:
     """Seconds of each task, and of the engine between two, while `threads` threads work.
 
-    `counted` are the tasks of a step with the seconds that are counted for them.
-
+    `counted` are the tasks that `execution` makes of a step, with the seconds counted for them.
     Takes at most about `budget` seconds, or two steps if those take longer.
     """
     engine = Engine(threads, history=100 * len(counted))
-    stage = _Stage(layers, counted, engine, training)
+    stage = _Stage(layers, counted, engine, execution, training)
     try:
         begun = time.perf_counter()
         stage.run(1)  # plans FFTs, fills the pool of memory
@@ -103,10 +109,15 @@ class _Stage:
     """A state in training, step after step, as in a granule of whole steps."""
 
     def __init__(
-        self, layers: Layers, tasks: Sequence[Task], engine: Engine, training: bool
+        self,
+        layers: Layers,
+        tasks: Sequence[Task],
+        engine: Engine,
+        execution: Execution,
+        training: bool,
     ) -> None:
-        self._layers, self._engine, self._training = layers, engine, training
-        self._program = Program(layers, tasks, engine)
+        self._engine, self._training, self._ahead = engine, training, execution.steps_ahead
+        self._program = Program(layers, tasks, engine, execution)
         rng = np.random.default_rng(0)
         self._patch = _patch(layers, rng)
         parameters = _parameters(layers.network, rng)
@@ -118,16 +129,16 @@ class _Stage:
 
     def run(self, steps: int) -> None:
         """So many steps; returns when all their jobs are done."""
-        under_way: deque[Tape] = deque()
+        under_way: deque[list[Job]] = deque()
         for _ in range(steps):
             under_way.append(self._begin_step())
-            if len(under_way) > STEPS_AHEAD:
-                self._engine.wait(under_way.popleft().jobs.values())
-        for tape in under_way:
-            self._engine.wait(tape.jobs.values())
+            if len(under_way) > self._ahead:
+                self._engine.wait(under_way.popleft())
+        for jobs in under_way:
+            self._engine.wait(jobs)
         self._engine.wait(self._state.jobs.values())
 
-    def _begin_step(self) -> Tape:
+    def _begin_step(self) -> list[Job]:
         program, state = self._program, self._state
         at = (self._step, 0)
         tape = program.load(lambda: self._patch, at, at, training=self._training)
@@ -136,7 +147,7 @@ class _Stage:
             program.loss(tape, self._apply_loss)
             self._state = program.update(state, program.backward(state, tape), _RULE)
         self._step += 1
-        return tape
+        return list(tape.jobs.values())  # not the tape: what it held is free when it is done
 
     def _apply_loss(self, tape: Tape) -> None:
         for name, target in self._patch.targets.items():
