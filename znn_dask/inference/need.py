@@ -14,14 +14,13 @@ from functools import cached_property
 from znn_dask.inference.blocks import PredictionError
 from znn_dask.kernels import storage
 from znn_dask.kernels.geometry import Box, whole
-from znn_dask.taskgraph.cost import TaskCost, spectrum_bytes
+from znn_dask.kernels.memory import SPARE_BYTES, SPARE_SHARE
+from znn_dask.taskgraph.cost import TaskCost
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.tasks import Task, TaskId, expand
 
 # Blocks that are read or written while the others compute.
 OVERLAP = 1
-# What the pool of memory holds over what is in use: holes between arrays of different sizes.
-_HOLES = 1.1
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,9 @@ class Need:
         self._cost = TaskCost(self.layers)
         network = self.layers.network
         self.shared = sum(
-            spectrum_bytes(each, edge.name) for each in layers for edge in network.conv_edges
+            storage.kernel_spectrum_bytes(convolution)
+            for each in layers
+            for convolution in each.convolutions.values()
         )
         inputs = sum(self._map(node.name) for node in network.inputs)
         results = sum(self._map(node.name) for node in network.outputs)
@@ -80,7 +81,7 @@ class Need:
 
     def _bytes(self, room: Room) -> int:
         peak = self._peak(run(self.tasks, room))
-        return self.shared + self.outside(room) + int(_HOLES * peak)
+        return self.shared + self.outside(room) + round((1 + SPARE_SHARE) * peak) + SPARE_BYTES
 
     def outside(self, room: Room) -> int:
         """Bytes of inputs and results outside the forward passes."""
