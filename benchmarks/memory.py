@@ -61,8 +61,9 @@ def arithmetic(case: Case, training: bool) -> Arithmetic:
     return choose_arithmetic(case.network, case.output_size, training=training)
 
 
-def planned(case: Case, chosen: Arithmetic, mode: str, threads: int) -> Plan:
+def planned(case: Case, mode: str, threads: int) -> Plan:
     training = mode != "forward"
+    chosen = arithmetic(case, training)
     made = plan(
         case.network, case.output_size, threads=threads, arithmetic=chosen, training=training
     )
@@ -72,11 +73,11 @@ def planned(case: Case, chosen: Arithmetic, mode: str, threads: int) -> Plan:
     return made
 
 
-def start(case: Case, made: Plan, threads: int) -> tuple[Context, State]:
-    source = noise_source(case.network, case.output_size)
-    spec = TrainingSpec(case.network, made.arithmetic, "square", source, execution=made.execution)
-    context = Context(spec, Engine(threads))
-    parameters = initial_parameters(case.network, 0, "float32")
+def start(made: Plan) -> tuple[Context, State]:
+    source = noise_source(made.network, made.arithmetic.output_size)
+    spec = TrainingSpec(made.network, made.arithmetic, "square", source, execution=made.execution)
+    context = Context(spec, Engine(made.threads))
+    parameters = initial_parameters(made.network, 0, "float32")
     return context, work.new_state(context, parameters, None, 0)
 
 
@@ -101,13 +102,11 @@ def forward(context: Context, state: State, patches: int) -> None:
 
 
 @threadpool_limits.wrap(limits=1)
-def measure(case: Case, chosen: Arithmetic, mode: str, threads: int) -> Figures:
-    """In a process of its own: a few passes, and the peak that they left."""
-    made = planned(case, chosen, mode, threads)
-    predicted = made.bytes
+def measure(made: Plan) -> tuple[int, float]:
+    """In a process of its own: the peak above idle that a few passes leave, and their seconds."""
     idle = rss()
-    context, state = start(case, made, threads)
-    if mode == "forward":
+    context, state = start(made)
+    if not made.training:
         forward(context, state, 1)
         begun = time.perf_counter()
         forward(context, state, PATCHES)
@@ -117,13 +116,13 @@ def measure(case: Case, chosen: Arithmetic, mode: str, threads: int) -> Figures:
         begun = time.perf_counter()
         train(context, state, UPDATES)
         seconds = (time.perf_counter() - begun) / UPDATES
-    return Figures(predicted, peak_rss() - idle, seconds)
+    return peak_rss() - idle, seconds
 
 
 @threadpool_limits.wrap(limits=1)
-def growth(case: Case, chosen: Arithmetic) -> tuple[int, int]:
+def growth(made: Plan) -> tuple[int, int]:
     """Resident bytes after 200 and after 2000 updates."""
-    context, state = start(case, planned(case, chosen, "kept", 2), 2)
+    context, state = start(made)
     state = train(context, state, 200)
     early = rss()
     train(context, state, 1800)
@@ -137,8 +136,10 @@ def rows(
         for count in threads:
             found = {}
             for mode in MODES:
-                chosen = arithmetic(case, mode != "forward")
-                found[mode] = executor.submit(measure, case, chosen, mode, count).result()
+                made = planned(case, mode, count)
+                predicted = made.bytes
+                # Without what planning has cached: workers get no plan.
+                found[mode] = Figures(predicted, *executor.submit(measure, replace(made)).result())
             all_figures += found.values()
             cells = [case.name, str(count)]
             for figures in found.values():
@@ -165,8 +166,8 @@ def main() -> None:
             header += [f"{mode}: predicted, MB", "measured, MB", "ratio"]
         header += ["update kept, ms", "recomputed / kept"]
         body = list(rows(executor, options.only, threads, all_figures))
-        small = next(cases(only=GROWTH_CASE))
-        early, late = executor.submit(growth, small, arithmetic(small, True)).result()
+        small = planned(next(cases(only=GROWTH_CASE)), "kept", 2)
+        early, late = executor.submit(growth, small).result()
     errors = [abs(figures.ratio - 1) for figures in all_figures]
     within = sum(error <= 0.2 for error in errors)
     text = "\n\n".join(

@@ -92,17 +92,17 @@ def test_an_impossible_size_is_refused():
 @pytest.mark.parametrize("training", [True, False])
 def test_a_limit_says_what_would_fit_and_it_does(algorithm: str, training: bool):
     settings = {"algorithm": algorithm, "training": training}
-    size = (16, 90, 90)
+    size = (32, 160, 160)
     needed = planned(size, **settings).bytes
     assert planned(size, **settings, memory_limit=needed).bytes == needed
     limit = needed * 4 // 10
     with pytest.raises(PlanError) as refused:
         planned(size, **settings, memory_limit=limit)
     message = str(refused.value)
-    assert message.startswith("output size 16,90,90 needs ")
+    assert message.startswith("output size 32,160,160 needs ")
     assert message.endswith(" would fit")
     z, y, x = map(int, message.split("; ")[1].split(" ")[0].split(","))
-    assert max(z, y, x) < 90
+    assert max(z, y, x) < 160
     fitting = plan(SMALL, (z, y, x), slowness=1.0, memory_limit=limit, **settings)  # type: ignore[arg-type]
     assert fitting.bytes <= limit
 
@@ -166,7 +166,7 @@ def test_a_slower_machine_takes_longer_for_the_same():
 
 
 def test_float64_takes_twice_the_memory():
-    size = (16, 120, 120)
+    size = (64, 240, 240)
     one = planned(size, algorithm="direct")
     two = planned(size, algorithm="direct", dtype="float64")
     assert 1.8 * one.bytes < two.bytes < 2 * one.bytes

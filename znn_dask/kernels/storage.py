@@ -2,6 +2,7 @@
 step takes while it runs. Tests compare both with what is really allocated."""
 
 import math
+from collections.abc import Iterable
 
 from znn_dask.kernels.convolution import Convolution
 from znn_dask.kernels.geometry import Box, Triple, box_shape
@@ -10,6 +11,11 @@ from znn_dask.kernels.pooling import EdgeKernel, MaxFilter, MaxPool
 
 # Tiles that are transformed together, at most.
 _PART_BYTES = 1 << 23
+
+# Machine code and what LLVM keeps of it: once, and for the steps of one convolution (measured).
+_COMPILER_BYTES = 14_000_000
+_FORWARD_CODE_BYTES = 1_500_000
+_CODE_BYTES = 4_000_000
 
 
 def input_spectrum_bytes(convolution: Convolution, block: Box | None = None) -> int:
@@ -57,6 +63,12 @@ def kernel_gradient_scratch(convolution: Convolution, channels: slice) -> int:
     kernels = _kernel_bytes(convolution)
     sums = kernel_spectrum_bytes(convolution) if convolution.transforms else kernels
     return math.ceil(share * (sums + kernels))
+
+
+def code_bytes(convolutions: Iterable[Convolution], *, training: bool) -> int:
+    """Of the machine code that is compiled for them; those alike share it."""
+    unlike = {(c.transforms, c.kernel, c.channels, c.dtype.char) for c in convolutions}
+    return _COMPILER_BYTES + len(unlike) * (_CODE_BYTES if training else _FORWARD_CODE_BYTES)
 
 
 def residue_bytes(kernel: EdgeKernel, inputs: Triple, outputs: Triple, channels: int) -> int:

@@ -19,8 +19,8 @@ from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.schedule import Schedule
 from znn_dask.taskgraph.tasks import Task, TaskId
 
-_PROCESS_BYTES = 4_000_000  # what the libraries take at their first use
-_THREAD_BYTES = 1_500_000  # buffers that BLAS packs matrices into, stacks, plans
+_PROCESS_BYTES = 2_000_000  # what Python and the libraries take at their first use
+_THREAD_BYTES = 1_000_000  # buffers that BLAS packs matrices into, stacks, plans
 
 Interval = tuple[float, float, int]
 """Start and end in seconds, bytes."""
@@ -51,7 +51,8 @@ def peak_bytes(
     ]
     alive = constant + _most_at_a_time(intervals)
     pool = round((1 + SPARE_SHARE) * alive) + SPARE_BYTES
-    return pool + _PROCESS_BYTES + schedule.threads * _THREAD_BYTES
+    code = storage.code_bytes(layers.convolutions.values(), training=training)
+    return pool + code + _PROCESS_BYTES + schedule.threads * _THREAD_BYTES
 
 
 def _whole_pass(arrays: Iterable[Array], tasks: Sequence[Task]) -> Iterator[Array]:
