@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from distributed import Client, Scheduler
+from distributed import Client
 from real_cluster import RealCluster
 from striped_volume import write_volume
 
@@ -18,10 +18,6 @@ UPDATES = 2000
 WARM = 500  # updates until the pools of memory are full
 MOST_TASKS = 60
 MOST_GROWTH = 16e6  # bytes, of either process; nothing cut would be 6 kB for each granule
-
-
-def known_tasks(dask_scheduler: Scheduler) -> int:
-    return len(dask_scheduler.tasks)
 
 
 def resident(pid: int) -> int:
@@ -53,7 +49,9 @@ def test_tasks_and_memory_do_not_grow(tmp_path: Path, monkeypatch: pytest.Monkey
 
             def watch() -> None:
                 while not over.wait(0.1):
-                    tasks = client.run_on_scheduler(known_tasks)
+                    tasks = client.run_on_scheduler(
+                        lambda dask_scheduler: len(dask_scheduler.tasks)
+                    )
                     memory = resident(cluster.scheduler.pid), resident(worker.pid)
                     samples.append((trainer.step, tasks, *memory))
 

@@ -31,7 +31,7 @@ class WorkerSpan:
     forced
         Of type 2, and a job of type 1 waited for it.
     step
-        Training step that it belongs to.
+        The training step that it belongs to.
     """
 
     worker: str
@@ -59,11 +59,8 @@ def timeline(client: Client) -> list[WorkerSpan]:
         seen.add(process)
         for s in spans:
             (kind, layer, block), start, end = s.name, s.start + offset, s.end + offset
-            found.append(
-                WorkerSpan(
-                    worker, s.thread, start, end, kind, layer, block, s.type, s.forced, s.step
-                )
-            )
+            what = (kind, layer, block, s.type, s.forced, s.step)
+            found.append(WorkerSpan(worker, s.thread, start, end, *what))
     return sorted(found, key=lambda span: span.start)
 
 

@@ -4,7 +4,7 @@ Patches are spread evenly, neighbours on one worker; a worker computes its patch
 gradients travel and every worker makes the same update (`cluster_schedule.py`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -51,8 +51,7 @@ class Distribution:
 
     @cached_property
     def _cost(self) -> ReplicaCost:
-        cost = replica_cost(self.plan, self.plan.machine)
-        return replace(cost, efficiency=self.schedule.efficiency)
+        return replica_cost(self.plan, self.plan.machine)
 
     @cached_property
     def _cluster(self) -> ClusterSchedule | None:
