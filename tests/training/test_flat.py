@@ -29,7 +29,7 @@ def resident(pid: int) -> int:
 @pytest.mark.cluster
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_tasks_and_memory_do_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Granules of 10 updates, and a cut every fifth of a second: as many as in a training of hours."""
+    """Granules of 10 updates and a cut every fifth of a second: as in a training of hours."""
     monkeypatch.setattr(loop_module, "_CUT_SECONDS", 0.2)
     monkeypatch.setattr(Plan, "steps_per_granule", 10)
     network = Network().input().conv("c", 2, (1, 3, 3), "linear", node="output")
