@@ -37,6 +37,7 @@ def test_tasks_and_memory_do_not_grow(tmp_path: Path, monkeypatch: pytest.Monkey
     with RealCluster(tmp_path) as cluster:
         worker = cluster.add_worker("only")
         with Client(cluster.address) as client:
+            client.wait_for_workers(1, timeout=60)
             trainer = Trainer(
                 *(network, volume, (1, 8, 8)),
                 optimizer=SGD(1e-6),
