@@ -24,7 +24,7 @@ def table(plan: "Plan", batch: int | None = None) -> str:
 
     `batch`: patches of an update, over the plan's workers; one for each when not given.
     """
-    grid = Table(title=_title(plan), title_justify="left", box=None, pad_edge=False)
+    grid = Table(title=_title(plan), title_justify="left", box=None, padding=(0, 1, 0, 0))
     for name in ("layer", "type", "algorithm"):
         grid.add_column(name, no_wrap=True)
     for name in ("kernel", "tile", "channels", "output", "blocks"):
