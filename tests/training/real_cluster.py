@@ -104,7 +104,9 @@ class RealCluster:
         environment: Mapping[str, str] | None = None,
     ) -> Process:
         project = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join([project, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        beside = str(Path(__file__).resolve().parent)  # functions of tests run there too
+        given = os.environ.get("PYTHONPATH", "")
+        path = os.pathsep.join([project, beside, given]).rstrip(os.pathsep)
         with (self._folder / f"{kind}-{len(self._processes)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [
