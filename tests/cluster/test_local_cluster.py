@@ -8,8 +8,8 @@ import dask
 import pytest
 from threadpoolctl import threadpool_info
 
-from znn_dask.cluster.checks import present_workers
 from znn_dask.cluster.local import SETTINGS, cores, local_cluster
+from znn_dask.cluster.members import present_workers
 from znn_dask.cluster.plugin import install
 from znn_dask.taskgraph.engine import process_engine
 

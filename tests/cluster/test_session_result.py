@@ -64,7 +64,7 @@ def test_errors_are_what_they_are(
 
 def test_a_pinned_worker_that_leaves_is_lost(client: Client, session: Session):
     """Without a look at the workers this would wait for ever: granules go nowhere else."""
-    (address,) = session._workers
+    (address,) = session.workers
     session.result(session.snapshot(0))
     client.retire_workers([address])
     session.train(0, [UpdateRule(0.1, 0.0, 0.0, 1.0)])
@@ -72,7 +72,7 @@ def test_a_pinned_worker_that_leaves_is_lost(client: Client, session: Session):
     with pytest.raises(WorkerLostError, match=f"worker {address} has left the cluster"):
         session.result(after)
     session.start(random_parameters(NETWORK), None, 0)  # on the worker that is left
-    assert session._workers != [address]
+    assert session.workers != (address,)
     parameters, _ = session.result(session.snapshot(0))
     assert parameters.keys() == NETWORK.parameter_shapes().keys()
 

@@ -1,5 +1,6 @@
 """Granules: keys, places, priorities, and a sum over patches that no placement changes."""
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from znn_dask.taskgraph.granules import (
+    FAN,
     Granule,
     Key,
     Names,
@@ -15,6 +17,7 @@ from znn_dask.taskgraph.granules import (
     steps_per_granule,
     training_segment,
 )
+from znn_dask.taskgraph.patch_sum import RunningSum, add_up
 from znn_dask.taskgraph.state import UpdateRule
 
 RULE = UpdateRule(0.1, 0.9, 0.0, 1.0)
@@ -23,7 +26,10 @@ NAMES = Names("job-1", 2)
 
 def segment(batch: int, slots: int, steps: int = 2, *, whole_steps: bool = False) -> Segment:
     states = [NAMES.key("state", 0, slot) for slot in range(slots)]
-    return training_segment(NAMES, states, 0, [RULE] * steps, batch=batch, whole_steps=whole_steps)
+    places = [patch * slots // batch for patch in range(batch)]
+    return training_segment(
+        NAMES, states, 0, [RULE] * steps, places=places, whole_steps=whole_steps
+    )
 
 
 def by_key(found: Segment) -> dict[Key, Granule]:
@@ -35,31 +41,70 @@ def expression(granules: dict[Key, Granule], key: Key) -> object:
     granule = granules[key]
     if granule.work == "backward":
         return key[-1]
-    _, *sides = granule.needs
-    return tuple(expression(granules, side) for side in sides)
+    if granule.work == "gradients":
+        running = RunningSum[object](lambda a, b: (a, b))
+        for patch in range(*granule.arguments[1:]):
+            running.append(patch)
+        return running.total()
+    if granule.work == "relay":
+        return expression(granules, granule.needs[1])
+    sides = granule.needs[2 if granule.work == "update" else 1 :]
+    parts = [expression(granules, side) for side in sides]
+    return add_up(granule.arguments[0], parts, lambda a, b: (a, b))
+
+
+def pairwise(batch: int) -> object:
+    """Neighbours added up, level by level."""
+    sums: list[object] = list(range(batch))
+    while len(sums) > 1:
+        pairs = [sums[i : i + 2] for i in range(0, len(sums), 2)]
+        sums = [tuple(pair) if len(pair) == 2 else pair[0] for pair in pairs]
+    return sums[0]
 
 
 batches = st.integers(1, 40).flatmap(lambda b: st.tuples(st.just(b), st.integers(1, b)))
 
 
-@given(batches)
-def test_the_sum_over_patches_does_not_depend_on_the_slots(sizes: tuple[int, int]):
+@given(batches, st.booleans())
+def test_the_sum_over_patches_does_not_depend_on_the_slots(sizes: tuple[int, int], shares: bool):
     batch, slots = sizes
-    found = []
-    for count in (1, slots):
-        granules = by_key(segment(batch, count, 1))
-        updates = [g for g in granules.values() if g.work == "update"]
-        sums = {g.needs[2] for g in updates}
-        assert len(sums) == 1  # every slot updates by the same sum
-        found.append(expression(granules, sums.pop()))
-    assert found[0] == found[1]
+    granules = by_key(segment(batch, slots, 1, whole_steps=shares and slots > 1))
+    updates = [g for g in granules.values() if g.work == "update"]
+    assert len(updates) == slots
+    assert all(expression(granules, update.key) == pairwise(batch) for update in updates)
 
-    def leaves(tree: object) -> list[object]:
-        return (
-            [leaf for part in tree for leaf in leaves(part)] if isinstance(tree, tuple) else [tree]
+
+@given(st.integers(2, 40), st.data())
+def test_any_split_of_the_patches_adds_them_in_the_same_order(batch: int, data: st.DataObject):
+    ends = data.draw(st.sets(st.integers(1, batch - 1), min_size=1))
+    places = [sum(patch >= end for end in ends) for patch in range(batch)]
+    states = [NAMES.key("state", 0, slot) for slot in range(places[-1] + 1)]
+    for shares in (True, False):
+        found = by_key(
+            training_segment(NAMES, states, 0, [RULE], places=places, whole_steps=shares)
         )
+        for granule in found.values():
+            if granule.work == "update":
+                assert expression(found, granule.key) == pairwise(batch)
 
-    assert leaves(found[0]) == list(range(batch))
+
+@given(st.integers(1, 600))
+def test_no_slot_sends_or_receives_more_than_a_few_sums(slots: int):
+    """What comes from elsewhere is fetched, so it is counted where it is needed."""
+    granules = by_key(segment(slots, slots, 1, whole_steps=True))
+    sent, fetched = [0] * slots, [0] * slots
+    for granule in granules.values():
+        for need in granule.needs:
+            if need in granules and granules[need].slot != granule.slot:
+                sent[granules[need].slot] += 1
+                fetched[granule.slot] += 1
+    if slots <= FAN:
+        assert sent == fetched == [slots - 1] * slots
+        return
+    assert sum(sent) == 2 * (slots - 1)
+    levels = math.ceil(math.log(slots, FAN))
+    assert max(sent) <= FAN + 1
+    assert max(fetched) <= (FAN - 1) * levels
 
 
 @given(batches, st.integers(1, 3))
@@ -75,6 +120,7 @@ def test_every_granule_is_placed_once_and_after_its_needs(sizes: tuple[int, int]
         assert 0 <= granule.slot < slots
         known.add(granule.key)
         patches[granule.slot] += granule.work == "load"
+        assert granule.work != "gradients"
         assert granule.needs[0] == NAMES.context(granule.slot)
     assert max(patches) - min(patches) <= steps
     assert len(found.states) == slots
@@ -87,7 +133,7 @@ def test_passes_of_a_patch_stay_where_its_state_is(sizes: tuple[int, int]):
     batch, slots = sizes
     granules = by_key(segment(batch, slots, 2))
     for granule in granules.values():
-        if granule.work in ("forward", "backward", "update"):
+        if granule.work in ("forward", "backward", "gradients", "update"):
             state = granule.needs[1]
             assert state[-1] == granule.slot
             assert granule.step == (state[3] if state[0] == "state" else state[3] + 1)
@@ -134,8 +180,14 @@ def test_whole_steps_are_one_granule_and_its_report():
     assert train.priority > report.priority
 
 
-def test_batches_are_never_whole_steps():
-    assert {g.work for g in segment(2, 1, 1, whole_steps=True).granules} >= {"load", "add"}
+def test_a_batch_on_one_slot_is_whole_steps_too():
+    assert {g.work for g in segment(5, 1, 3, whole_steps=True).granules} == {"train", "report"}
+
+
+def test_a_share_of_a_short_step_is_one_granule():
+    found = segment(8, 2, 1, whole_steps=True).granules
+    assert sorted(g.work for g in found) == [*["gradients"] * 2, "report", *["update"] * 2]
+    assert [g.arguments for g in found if g.work == "gradients"] == [(0, 0, 4), (0, 4, 8)]
 
 
 def colours(granules: Sequence[Granule]) -> set[str]:
@@ -150,7 +202,7 @@ def test_keys_tell_jobs_epochs_and_steps_apart():
     }
     assert all(not any(c.isdigit() for c in colour) for colour in colours(found.granules))
     other = training_segment(
-        Names("job-1", 3), [("state",)], 0, [RULE] * 3, batch=2, whole_steps=False
+        Names("job-1", 3), [("state",)], 0, [RULE] * 3, places=[0, 0], whole_steps=False
     )
     assert not set(by_key(found)) & set(by_key(other))
 

@@ -21,6 +21,7 @@ class FakeSession:
     ahead: int = 0
     most_ahead: int = 0
     on_cut: Callable[[], None] = lambda: None
+    newcomers: bool = False
 
     def train(self, first: int, rules: Iterable[UpdateRule]) -> list[Callable[[], Any]]:
         rules = list(rules)
@@ -46,6 +47,14 @@ class FakeSession:
         assert self.ahead == 0, "a cut waits for all that is under way"
         self.calls.append(("cut", step))
         self.on_cut()
+
+    def outdated(self) -> bool:
+        return self.newcomers
+
+    def start(self, parameters: Any, momenta: Any, step: int) -> None:
+        assert self.ahead == 0, "a new epoch waits for all that is under way"
+        self.calls.append(("start", step, parameters, momenta))
+        self.newcomers = False
 
     def result(self, future: Callable[[], Any]) -> Any:
         return future()

@@ -18,8 +18,9 @@ from distributed import Client, LocalCluster
 from striped_volume import NETWORK, OUTPUT, write_volume
 
 from znn_dask.cluster import session as session_module
-from znn_dask.cluster.checks import ClusterError, ClusterWarning, check_cluster, present_workers
+from znn_dask.cluster.checks import ClusterError, ClusterWarning, check_cluster
 from znn_dask.cluster.local import local_cluster
+from znn_dask.cluster.members import present_workers
 from znn_dask.cluster.session import LOST, Session
 from znn_dask.cluster.work import TrainingSpec
 from znn_dask.network import format_znn, parse_znn

@@ -1,6 +1,5 @@
-"""What the machine is, and the memory that this process has of it."""
+"""The memory that this process has."""
 
-import os
 import platform
 import resource
 from pathlib import Path
@@ -27,13 +26,3 @@ def _status(key: str) -> int:
         return 0
     found = [line.split() for line in lines if line.startswith(f"{key}:")]
     return int(found[0][1]) * 1024 if found else 0
-
-
-def processor() -> str:
-    """Name of the processor, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or os.uname().machine

@@ -14,15 +14,15 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from znn_dask.bench.machine import peak_rss, processor
+from znn_dask.bench.machine import peak_rss
 from znn_dask.bench.runs import make_runs
 from znn_dask.cluster.fixed import noise_source
-from znn_dask.cluster.local import cores
 from znn_dask.cluster.work import TrainingSpec
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import Network
 from znn_dask.network.geometry import show
 from znn_dask.taskgraph.explain import nbytes, seconds
+from znn_dask.taskgraph.machine import cores, processor
 from znn_dask.taskgraph.plan import plan
 
 _ROUNDS = 5
@@ -74,6 +74,7 @@ def measure(
         dtype=dtype,
         algorithm=algorithm,
         training=not forward_only,
+        measure=True,
     )
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(1))

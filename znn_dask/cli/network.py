@@ -48,12 +48,14 @@ def plan(
     algorithm: Algorithm = "auto",
     dtype: Literal["float32", "float64"] = "float32",
     forward: Switch = False,
+    refresh: Switch = False,
     json_: Switch = False,
     gantt: Path | None = None,
 ) -> None:
     """Show how a network will be computed: algorithm and tile per layer, predicted time and memory.
 
-    Nothing is computed. Times are those of this machine, whose speed is probed in a moment.
+    Times are those of this machine: layers that were never measured on it are rehearsed, once, for
+    some seconds.
 
     Example:
 
@@ -77,6 +79,8 @@ def plan(
         Precision.
     forward
         Plan the forward pass alone, as for prediction.
+    refresh
+        Measure all layers again.
     json_
         Print JSON instead of a table.
     gantt
@@ -98,6 +102,8 @@ def plan(
         algorithm=algorithm,
         memory_limit=memory_limit,
         training=not forward,
+        measure=True,
+        refresh=refresh,
     )
     text = json.dumps(made.to_dict(), indent=2) if json_ else made.explain()
     if gantt is not None:

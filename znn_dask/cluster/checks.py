@@ -7,8 +7,9 @@ from typing import Any
 
 from distributed import Client, Scheduler
 
-from znn_dask.cluster.fingerprint import difference, library_fingerprint
+from znn_dask.cluster.fingerprint import difference
 from znn_dask.cluster.local import SETTINGS
+from znn_dask.cluster.members import present_workers
 
 _PACKAGES = ("znn-dask", "dask", "distributed", "zarr")
 
@@ -19,16 +20,6 @@ class ClusterWarning(UserWarning):
 
 class ClusterError(RuntimeError):
     """The cluster cannot run this package."""
-
-
-def present_workers(client: Client) -> dict[str, Any]:
-    """The cluster's workers at this moment, by address.
-
-    Asked of the scheduler: what `Client.scheduler_info` returns may be replaced, between its answer
-    and its return, by the client's own periodic update, which holds no workers.
-    """
-    identity = client.sync(client.scheduler.identity, n_workers=-1)
-    return dict(identity["workers"])
 
 
 def check_cluster(client: Client, *, batch: int = 1) -> list[str]:
@@ -71,8 +62,8 @@ def warn_about(client: Client, *, batch: int = 1) -> None:
 
 
 def facts() -> dict[str, str]:
-    """Versions and kernel families of this process."""
-    return {**{name: _version(name) for name in _PACKAGES}, **library_fingerprint()}
+    """Versions that this process and the workers should share; `Session` sees to the bits."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def scheduler_settings(dask_scheduler: Scheduler) -> dict[str, Any]:

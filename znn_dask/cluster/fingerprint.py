@@ -29,11 +29,13 @@ def library_fingerprint() -> Fingerprint:
     }
 
 
-def difference(here: Mapping[str, str], there: Mapping[str, str]) -> str | None:
+def difference(
+    one: Mapping[str, str], other: Mapping[str, str], here: str = "here", there: str = "there"
+) -> str | None:
     """First entry that differs, as ``name: '1' here, '2' there``; None when all are equal."""
-    for name in sorted({*here, *there}):
-        if here.get(name) != there.get(name):
-            return f"{name}: {here.get(name)!r} here, {there.get(name)!r} there"
+    for name in sorted({*one, *other}):
+        if one.get(name) != other.get(name):
+            return f"{name}: {one.get(name)!r} {here}, {other.get(name)!r} {there}"
     return None
 
 

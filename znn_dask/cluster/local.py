@@ -1,12 +1,13 @@
 """A cluster on this machine: one process with all cores."""
 
 import logging
-import os
 import socket
 from urllib.parse import urlsplit, urlunsplit
 
 import dask
 from distributed import Client
+
+from znn_dask.taskgraph.machine import cores
 
 # Graphs here are pinned and ordered by priority: queueing on the scheduler and stealing would let
 # low-priority tasks overtake; message logs and spilling would keep or move large arrays.
@@ -83,8 +84,3 @@ def _free_address() -> str:
         except OSError:
             return _LOOPBACK
     return f"127.0.0.1:{_DASHBOARD_PORT}"
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

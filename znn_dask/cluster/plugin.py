@@ -1,11 +1,19 @@
-"""What every worker gets: an engine with its threads, and one BLAS thread per engine thread."""
+"""What every worker gets: an engine with its threads, and one BLAS thread per engine thread.
+
+And what it tells of itself: the fingerprint of its libraries, with every heartbeat, so that whoever
+asks the scheduler for the workers knows it without a word to a worker that may not answer.
+"""
 
 from typing import Any
 
 from distributed import Client, Worker, WorkerPlugin
 from threadpoolctl import threadpool_limits
 
+from znn_dask.cluster.fingerprint import library_fingerprint
 from znn_dask.taskgraph.engine import process_engine
+
+FINGERPRINT = "znn-fingerprint"
+"""Name of the worker's metric."""
 
 
 class EnginePlugin(WorkerPlugin):
@@ -14,10 +22,13 @@ class EnginePlugin(WorkerPlugin):
     name = "znn-engine"
     idempotent = True
 
-    def setup(self, worker: Worker) -> None:
+    async def setup(self, worker: Worker) -> None:
         threadpool_limits(1)  # workers inside this process would use a BLAS thread per core
         self._threads = worker.state.nthreads
         process_engine(self._threads)
+        libraries = library_fingerprint()
+        worker.metrics[FINGERPRINT] = lambda worker: libraries
+        await worker.heartbeat()  # known at once, not some half second later
 
     def teardown(self, worker: Worker) -> None:
         process_engine().shrink(self._threads)

@@ -1,11 +1,13 @@
 """A training job on the workers of a cluster: its contexts and states are persisted futures.
 
-One epoch is one unbroken run. When a worker is lost the next epoch starts from a checkpoint, under
-new keys; lineage is never the way back, and `cut` ends it from time to time.
+One epoch is one unbroken run on one placement. When a worker is lost the next epoch starts from a
+snapshot, under new keys; so it does, with nothing lost, where workers came or left. Lineage is
+never the way back, and `cut` ends it from time to time.
 """
 
 import uuid
 from collections.abc import Iterable, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
@@ -13,17 +15,25 @@ from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 from distributed.scheduler import NoValidWorkerError
 
-from znn_dask.cluster.checks import ClusterError, present_workers
-from znn_dask.cluster.plugin import install
+from znn_dask.cluster.crew import Crew
+from znn_dask.cluster.fingerprint import Fingerprint
+from znn_dask.cluster.members import Member, present_workers
+from znn_dask.cluster.placement import Estimate, Placement, place
 from znn_dask.cluster.work import FUNCTIONS, ParkedStateLostError, TrainingSpec
 from znn_dask.taskgraph import dask_graph
 from znn_dask.taskgraph.engine import EngineClosedError, TaskError
-from znn_dask.taskgraph.granules import Granule, Key, Names, inherit, training_segment
+from znn_dask.taskgraph.granules import (
+    Granule,
+    Key,
+    Names,
+    inherit,
+    relayed_from,
+    training_segment,
+)
 from znn_dask.taskgraph.losses import LossRecord
 from znn_dask.taskgraph.state import Parameters, UpdateRule
 
 _LOOK_SECONDS = 2.0
-_WAIT_SECONDS = 120
 
 
 class WorkerLostError(RuntimeError):
@@ -36,6 +46,7 @@ LOST = (
     EngineClosedError,
     KilledWorker,
     FutureCancelledError,
+    CancelledError,
     CommClosedError,
     NoValidWorkerError,
 )
@@ -52,58 +63,99 @@ class Session:
     spec
         What.
     whole_steps
-        Group whole updates into one granule (for steps of a few milliseconds).
+        Group what a slot does of an update into one granule, and whole updates where there is one
+        slot (for steps of a few milliseconds).
+    estimate
+        Seconds of a step on given slots; all workers that a batch can use are used without it.
+    libraries, any_worker
+        Which workers may be used (`Crew`).
     """
 
-    def __init__(self, client: Client, spec: TrainingSpec, *, whole_steps: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        spec: TrainingSpec,
+        *,
+        whole_steps: bool,
+        estimate: Estimate | None = None,
+        libraries: Fingerprint | None = None,
+        any_worker: bool = False,
+    ) -> None:
         self.client = client
         self.spec = spec
         self.whole_steps = whole_steps
+        self.crew = Crew(client, libraries, any_worker=any_worker)
+        self._estimate = estimate
         self._names = Names(f"job-{uuid.uuid4().hex[:8]}", -1)
-        self._workers: list[str] = []
+        self._present: list[Member] = []
+        self._best = self._placement = Placement((), ())  # for those present; of this epoch
         self._contexts: dict[Key, Future] = {}
         self._states: dict[Key, Future] = {}
         self._calls = 0
-        install(client)
 
     @property
     def job(self) -> str:
         """Name of the job in Dask's keys."""
         return self._names.job
 
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Addresses of the workers of this epoch, by slot."""
+        return self._placement.workers
+
     def start(self, parameters: Parameters, momenta: Parameters | None, step: int) -> None:
-        """Begin a new epoch from these arrays (ZNN's layout).
+        """Begin a new epoch from these arrays (ZNN's layout) on the workers that are there.
 
         Raises
         ------
         ClusterError
-            If the cluster stays without workers.
+            If the cluster stays without workers, without ones of the right libraries, or does not
+            answer.
         """
         self.close()
-        try:
-            self.client.wait_for_workers(1, timeout=_WAIT_SECONDS)
-        except TimeoutError as error:
-            raise ClusterError(
-                f"no worker joined the cluster within {_WAIT_SECONDS} seconds; start some"
-            ) from error
-        addresses = sorted(present_workers(self.client))
-        self._workers = addresses[: self.spec.batch]
+        self._look(self.crew.wait())
+        self._placement = self._best
         names = self._names = Names(self.job, self._names.epoch + 1)
-        slots = range(len(self._workers))
+        slots = range(len(self.workers))
         contexts = [
             Granule(names.context(slot), "start", (), (self.spec,), slot, step) for slot in slots
         ]
-        arguments = (parameters, momenta, step)
         states = [
             Granule(
-                names.key("state", step, s), "new_state", (names.context(s),), arguments, s, step
+                *(names.key("state", step, 0), "new_state", (names.context(0),)),
+                (parameters, momenta, step),
+                step=step,
             )
-            for s in slots
         ]
+        for slot in slots[1:]:  # from worker to worker, not all from the client
+            needs = (names.context(slot), states[relayed_from(slot)].key)
+            key = names.key("state", step, slot)
+            states.append(Granule(key, "receive", needs, (), slot, step))
         kept = [granule.key for granule in (*contexts, *states)]
-        futures = self._send([*contexts, *states], kept)
+        futures = self._send(inherit([*contexts, *states]), kept)
         self._contexts = {granule.key: futures[granule.key] for granule in contexts}
         self._states = {granule.key: futures[granule.key] for granule in states}
+
+    def outdated(self) -> bool:
+        """Whether workers came or left such that a new epoch would use others.
+
+        Raises
+        ------
+        WorkerLostError
+            If the scheduler does not answer.
+        """
+        try:
+            present = self.crew.present()
+        except OSError as error:
+            raise WorkerLostError("the scheduler does not answer") from error
+        if present:
+            self._look(present)
+        return self._best != self._placement
+
+    def _look(self, present: list[Member]) -> None:
+        if present != self._present:
+            self._present = present
+            self._best = place(present, self.spec.batch, self._estimate)
 
     def train(self, first: int, rules: Sequence[UpdateRule]) -> list[Future]:
         """Submit the updates after step `first` without waiting: futures of their loss records."""
@@ -112,7 +164,7 @@ class Session:
             tuple(self._states),
             first,
             rules,
-            batch=self.spec.batch,
+            places=self._placement.places,
             whole_steps=self.whole_steps,
         )
         futures = self._send(segment.granules, [*segment.states, *segment.reports])
@@ -142,7 +194,7 @@ class Session:
 
     def cut(self, step: int) -> None:
         """Make Dask forget how the present states came about; waits until they are there."""
-        slots = range(len(self._workers))
+        slots = range(len(self.workers))
         for parked in [self._on_state("park", step, slot=slot) for slot in slots]:
             self.result(parked)
         self._calls += 1
@@ -184,7 +236,7 @@ class Session:
                 present = present_workers(self.client)
             except OSError as error:
                 raise WorkerLostError("the scheduler does not answer") from error
-            if gone := [address for address in self._workers if address not in present]:
+            if gone := [address for address in self.workers if address not in present]:
                 raise WorkerLostError(f"worker {gone[0]} has left the cluster")
 
     def close(self) -> None:
@@ -199,7 +251,7 @@ class Session:
         return self._send(inherit([granule]), [key])[key]
 
     def _send(self, granules: Sequence[Granule], keep: Iterable[Key]) -> dict[Key, Future]:
-        return dask_graph.submit(self.client, granules, FUNCTIONS, self._workers, keep)
+        return dask_graph.submit(self.client, granules, FUNCTIONS, self.workers, keep)
 
 
 def losses(reports: Iterable[list[LossRecord]]) -> list[LossRecord]:

@@ -5,8 +5,9 @@ type-2 work goes on behind it, in the gaps of what comes next.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,14 @@ from znn_dask.taskgraph.engine import Engine, process_engine
 from znn_dask.taskgraph.layers import compile_layers
 from znn_dask.taskgraph.losses import LossRecord, PendingLosses, total
 from znn_dask.taskgraph.passes import PatchSource, Tape
+from znn_dask.taskgraph.patch_sum import RunningSum, add_up
+from znn_dask.taskgraph.pricing import price
 from znn_dask.taskgraph.program import Gradients, NonFiniteError, Program
+from znn_dask.taskgraph.rule import Job
+from znn_dask.taskgraph.schedule import STEPS_AHEAD
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
 from znn_dask.taskgraph.tasks import expand
-
-# Steps that may be under way at once within one granule, and when it ends: enough to bridge the
-# milliseconds until Dask starts the next.
-_STEPS_AHEAD = 3
+from znn_dask.taskgraph.timings import stored
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,12 @@ class Context:
         self.spec = spec
         layers = compile_layers(spec.network, spec.arithmetic)
         self.engine = process_engine() if engine is None else engine
-        self.program = Program(layers, expand(layers, TaskCost(layers)), self.engine)
+        counted = expand(layers, TaskCost(layers))
+        tasks, _ = price(counted, layers, stored(), self.engine.threads, training=True)
+        self.program = Program(layers, tasks, self.engine)
         self.loss = given if spec.loss == "given" else find_loss(spec.loss)
         self.parked: State | None = None
+        self.ahead: dict[tuple[int, int], Tape] = {}  # (step, patch) that was loaded early
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Context, (self.spec,)
@@ -110,34 +115,74 @@ def backward(context: Context, state: State, tape: Tape) -> Gradients:
     return gradients
 
 
-def add(context: Context, first: Gradients, second: Gradients, step: int) -> Gradients:
-    """The sum of two patches' gradients."""
-    return context.program.add(first, second, (step, 0))
+def gradients(context: Context, state: State, step: int, start: int, stop: int) -> Gradients:
+    """The gradients of patches `start` .. `stop` of a step, summed in the tree's order."""
+    under_way: deque[list[Job]] = deque()
+    following = step + 1, start
+    tapes = _loading(context, [(step, patch) for patch in range(start, stop)])
+    found = _summed(context, state, tapes, under_way)
+    context.ahead[following] = load(context, *following)  # fills the gaps of the exchange
+    for jobs in under_way:
+        context.engine.wait(jobs)
+    return found
 
 
-def update(context: Context, state: State, gradients: Gradients, rule: UpdateRule) -> State:
-    """The next state, usable at once."""
-    return context.program.update(state, gradients, rule)
+def add(context: Context, *given: Any) -> Gradients:
+    """The sum of several gradients; `given` ends with their `Order` and the step."""
+    *parts, order, step = given
+    return add_up(order, parts, lambda a, b: context.program.add(a, b, (step, 0)))
+
+
+def relay(context: Context, gradients: Gradients) -> Gradients:
+    """The gradients, here now, for others to fetch."""
+    return gradients
+
+
+def update(context: Context, state: State, *given: Any) -> State:
+    """The next state, usable at once; `given` are gradients, their `Order`, and the rule."""
+    *parts, order, rule = given
+    return context.program.update(state, add(context, *parts, order, state.step), rule)
 
 
 def train(context: Context, state: State, first: int, rules: Sequence[UpdateRule]) -> State:
     """Several whole updates; the last ones may still be under way."""
-    under_way: deque[Tape] = deque()
+    # Their jobs and not their tapes: what a finished pass held is what the next takes, still warm.
+    under_way: deque[list[Job]] = deque()
     losses: list[PendingLosses] = []
-    tape = load(context, first, 0)
-    for step, rule in enumerate(rules, first):
-        following = load(context, step + 1, 0) if step + 1 < first + len(rules) else None
-        begin_forward(context, state, tape)
-        gradients = context.program.backward(state, tape)
-        state = context.program.update(state, gradients, rule)
-        losses.append(tape.losses)
-        under_way.append(tape)
-        if len(under_way) > _STEPS_AHEAD:
-            context.engine.wait(under_way.popleft().jobs.values())
-        if following is not None:
-            tape = following
+    batch = context.spec.batch
+    steps = range(first, first + len(rules))
+    tapes = _loading(context, [(step, patch) for step in steps for patch in range(batch)])
+    for rule in rules:
+        summed = _summed(context, state, islice(tapes, batch), under_way)
+        state = context.program.update(state, summed, rule)
+        losses.extend(summed.losses)
     state.losses = tuple(losses)
     return state
+
+
+def _loading(context: Context, patches: Sequence[tuple[int, int]]) -> Iterator[Tape]:
+    """Tapes of these (step, patch), the next one always on its way."""
+    tapes: deque[Tape] = deque()
+    for patch in patches:
+        early = context.ahead.pop(patch, None)
+        tapes.append(load(context, *patch) if early is None else early)
+        if len(tapes) > 1:
+            yield tapes.popleft()
+    yield from tapes
+
+
+def _summed(
+    context: Context, state: State, tapes: Iterable[Tape], under_way: deque[list[Job]]
+) -> Gradients:
+    """Queue the passes of these patches, few at a time, and the sum of their gradients."""
+    running = RunningSum[Gradients](lambda a, b: context.program.add(a, b, (state.step, 0)))
+    for tape in tapes:
+        begin_forward(context, state, tape)
+        running.append(context.program.backward(state, tape))
+        under_way.append(list(tape.jobs.values()))
+        if len(under_way) > STEPS_AHEAD:
+            context.engine.wait(under_way.popleft())
+    return running.total()
 
 
 def report(context: Context, state: State) -> list[LossRecord]:
@@ -158,6 +203,12 @@ def new_state(
     spec = context.spec
     dtype = spec.arithmetic.dtype
     return State.from_parameters(spec.network, parameters, momenta, dtype=dtype, step=step)
+
+
+def receive(context: Context, state: State) -> State:
+    """A state of another slot, as this one's own: its kernels; spectra are made where they are."""
+    context.engine.wait(state.jobs.values())
+    return replace(state, spectra={}, jobs={}, losses=())
 
 
 def snapshot(context: Context, state: State) -> tuple[Parameters, Parameters]:
@@ -209,7 +260,7 @@ def validate(context: Context, state: State, patches: int) -> LossRecord:
         tape = _validation_tape(context, spec.validation, state.step, index)
         begin_forward(context, state, tape)
         tapes.append(tape)
-        if len(tapes) > _STEPS_AHEAD:
+        if len(tapes) > STEPS_AHEAD:
             finish(tapes.popleft())
     for tape in tapes:
         finish(tape)
@@ -243,12 +294,15 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "load": load,
     "forward": forward,
     "backward": backward,
+    "gradients": gradients,
     "add": add,
+    "relay": relay,
     "update": update,
     "train": train,
     "report": report,
     "start": start,
     "new_state": new_state,
+    "receive": receive,
     "snapshot": snapshot,
     "park": park,
     "unpark": unpark,

@@ -1,6 +1,7 @@
 """Which voxels may be the centre of a patch: every one in a box, or those within a mask."""
 
 import itertools
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +22,7 @@ class Candidates:
     def count(self, box: Box) -> int:
         """Candidates in a box (volume coordinates)."""
         if self.mask is None:
-            return int(np.prod([s.stop - s.start for s in box]))
+            return math.prod(s.stop - s.start for s in box)
         return int(self._counted(self.mask, box)[-1])
 
     def locate(self, box: Box, k: int) -> Triple:
@@ -47,9 +48,9 @@ class Candidates:
 
 
 def _within(box: Box, k: int) -> Triple:
-    shape = tuple(s.stop - s.start for s in box)
-    z, y, x = (int(i) + s.start for i, s in zip(np.unravel_index(k, shape), box, strict=True))
-    return (z, y, x)
+    rest, x = divmod(k, box[2].stop - box[2].start)
+    z, y = divmod(rest, box[1].stop - box[1].start)
+    return (z + box[0].start, y + box[1].start, x + box[2].start)
 
 
 def _sides(box: Box, chunks: tuple[int, ...]) -> list[list[slice]]:

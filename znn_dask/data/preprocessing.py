@@ -8,6 +8,7 @@ they have the same bits wherever they are computed.
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -66,10 +67,17 @@ class Preprocessing:
         if self.offset is None or self.scale is None:
             raise ValueError(f"preprocessing {self.rule} has no statistics yet: call fit(image)")
         index = np.arange(z.start or 0, z.stop) if isinstance(z, slice) else z
+        offset, scale = self._tables
         out = np.empty(block.shape, np.float32)
-        np.subtract(block, _per_slice(self.offset, index, block.ndim), out=out, casting="unsafe")
-        out *= _per_slice(self.scale, index, block.ndim)
+        # Flipped and transposed blocks are straightened in their own type, which is the smallest.
+        straight = np.ascontiguousarray(block)
+        np.subtract(straight, _per_slice(offset, index, block.ndim), out=out, casting="unsafe")
+        out *= _per_slice(scale, index, block.ndim)
         return out
+
+    @cached_property
+    def _tables(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return np.asarray(self.offset, np.float32), np.asarray(self.scale, np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that JSON keeps exactly."""
@@ -91,8 +99,7 @@ def _table(values: NDArray[Any]) -> Table:
     return tuple(tuple(float(v) for v in row) for row in values)
 
 
-def _per_slice(table: Table, index: NDArray[Any], ndim: int) -> NDArray[np.float32]:
-    values = np.asarray(table, np.float32)
+def _per_slice(values: NDArray[np.float32], index: NDArray[Any], ndim: int) -> NDArray[np.float32]:
     picked = values[:, index] if values.shape[1] > 1 else values
     picked = picked[:, :, None, None]
     return picked if ndim == 4 else picked[0]

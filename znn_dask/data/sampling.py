@@ -116,6 +116,10 @@ class PatchSampler:
         )
         self.targets = {n: self._target(n, target) for n in output_sizes}
         self.geometry = self._geometry(input_sizes, output_sizes, border)
+        self._places = {
+            variant: tuple(self._centres(source, variant) for source in self.sources)
+            for variant in self.augmentation.variants
+        }
         self._check_fit()
         self._global: tuple[dict[str, tuple[Pair, ...]], ...] = ()
         if balance == "global":
@@ -160,14 +164,14 @@ class PatchSampler:
         """Patch number `index` >= 0: the same one in every process, whatever was drawn before."""
         rng = generator("patch", self.seed, index)
         variant = self.augmentation.draw(rng)
-        numbers = [self._candidates(s, variant) for s in self.sources]
+        numbers = self._candidates(variant)
         k = int(rng.integers(sum(numbers)))
         volume = 0
         while k >= numbers[volume]:
             k -= numbers[volume]
             volume += 1
         source = self.sources[volume]
-        box = self._centres(source, variant)
+        box = self._places[variant][volume]
         assert box is not None  # the volume has candidates
         at = source.candidates.locate(box, k)
         z, y, x = (a - c for a, c in zip(at, self.geometry.centre(variant), strict=True))
@@ -257,16 +261,19 @@ class PatchSampler:
         )
         return (z, y, x)
 
-    def _candidates(self, source: Source, variant: Variant) -> int:
-        box = self._centres(source, variant)
-        return 0 if box is None else source.candidates.count(box)
+    def _candidates(self, variant: Variant) -> list[int]:
+        """How many centres each volume has."""
+        return [
+            0 if box is None else source.candidates.count(box)
+            for source, box in zip(self.sources, self._places[variant], strict=True)
+        ]
 
     def _check_fit(self) -> None:
         for variant in self.augmentation.variants:
-            if any(self._candidates(s, variant) for s in self.sources):
+            if any(self._candidates(variant)):
                 continue
             shapes = ", ".join(f"{s.path} {s.shape}" for s in self.sources)
-            if any(self._centres(s, variant) for s in self.sources):
+            if any(self._places[variant]):
                 raise VolumeError(f"the mask leaves no centre for a patch in {shapes}: widen it")
             advice = (
                 "take a smaller output size or region"

@@ -116,10 +116,11 @@ def _with_lower_neighbour(patch: Array) -> tuple[Array, tuple[Array, Array, Arra
 
 def affinity_target(labels: Array) -> Float:
     """Affinities (z,y,x,3) float32, channels x, y, z, from labels (z+1,y+1,x+1)."""
-    here, lower = _with_lower_neighbour(labels)
+    here, lower = _with_lower_neighbour(np.ascontiguousarray(labels))
+    inside = here > 0
     out = np.empty((*here.shape, 3), np.float32)
     for c, there in enumerate(lower):
-        out[..., c] = (here == there) & (here > 0)
+        out[..., c] = (here == there) & inside
     return out
 
 

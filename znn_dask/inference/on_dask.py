@@ -19,7 +19,7 @@ import dask
 from distributed import Client, Future, as_completed, get_worker, secede
 from threadpoolctl import threadpool_limits
 
-from znn_dask.cluster.checks import present_workers
+from znn_dask.cluster.members import present_workers
 from znn_dask.inference.blocks import PredictionError
 from znn_dask.inference.drivers import OVERLAP, RETRIES, Need, failure
 from znn_dask.inference.job import BlockReport, Job, run_block

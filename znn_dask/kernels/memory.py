@@ -1,28 +1,40 @@
 """Aligned arrays from a pool that reuses freed memory.
 
 Fresh pages cost as much as the arithmetic done on them: the system hands them out one fault at a
-time and zeroed. So blocks return to a process-wide pool when the last array that looks into them is
-gone, and the next array of about that size takes them over. Nothing is freed explicitly.
+time and zeroed. So ranges return to a process-wide pool when the last array that looks into them is
+gone. The next array of that very size takes them over while they are still in cache; when there is
+none, neighbours are merged and the smallest hole that is enough is used. So the pool grows little
+beyond the most bytes that were ever in use at a time. Nothing is freed explicitly.
 """
 
 import math
 import mmap
 import os
+import threading
 from collections import deque
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from znn_dask.kernels.holes import Holes
+
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector register."""
 
 _SMALLEST = 1 << 14  # below this numpy's own allocator already reuses memory
 _HUGE_PAGE = 1 << 21
+_CHUNK = 1 << 28  # address space asked for at a time; pages come when they are touched
 
-# Deques, not locks: a block may come back at any instruction of any thread, even while that thread
-# is inside `empty` (garbage collection), so a lock here could deadlock. append and pop are atomic.
-_free: dict[int, deque["_Block"]] = {}
+# Deques, not locks: a range may come back at any instruction of any thread, even while that thread
+# is inside `empty` (garbage collection), so a lock there could deadlock. append and pop are atomic.
+_free: dict[int, deque[int]] = {}  # size -> starts, the last freed last
+_given_back: deque[tuple[int, int]] = deque()  # (start, size) whose pages the system has again
+
+_lock = threading.Lock()  # guards what follows
+_used = Holes()  # has been used: its pages are there
+_fresh = Holes()
+_chunks: list[tuple[int, mmap.mmap]] = []  # (address, mapping)
 
 
 def _default_limit() -> int:
@@ -32,41 +44,26 @@ def _default_limit() -> int:
 _limit = _default_limit()
 
 
-class _Block:
-    """One anonymous memory mapping of `size` bytes whose first usable byte is at `address`."""
-
-    __slots__ = ("address", "mapping", "size")
-
-    def __init__(self, size: int) -> None:
-        huge = size >= _HUGE_PAGE
-        # Private: shared anonymous memory would get no huge pages.
-        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        self.mapping = mmap.mmap(-1, size + (_HUGE_PAGE if huge else 0), flags=private)
-        if huge and hasattr(mmap, "MADV_HUGEPAGE"):
-            self.mapping.madvise(mmap.MADV_HUGEPAGE)
-        address = np.frombuffer(self.mapping, np.uint8).ctypes.data
-        self.address = -(-address // _HUGE_PAGE) * _HUGE_PAGE if huge else address
-        self.size = size
-
-
 class _Loan:
-    """Owner of a block on behalf of one array: gives the block back when the array is gone."""
+    """Owner of a range on behalf of one array: gives it back when the array is gone."""
 
-    __slots__ = ("__array_interface__", "block")
+    __slots__ = ("__array_interface__", "size", "start")
 
-    def __init__(self, block: _Block, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.block = block
+    def __init__(self, start: int, size: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.start, self.size = start, size
         self.__array_interface__ = {
             "version": 3,
             "shape": shape,
             "typestr": dtype.str,
-            "data": (block.address, False),
+            "data": (start, False),
         }
 
     def __del__(self) -> None:
-        block = self.block
-        if block.size < _HUGE_PAGE or retained_bytes() + block.size <= _limit:
-            _free[block.size].append(block)
+        if self.size >= _HUGE_PAGE and retained_bytes() + self.size > _limit:
+            _give_back(self.start, self.size)
+            _given_back.append((self.start, self.size))
+        else:
+            _free[self.size].append(self.start)
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
@@ -77,15 +74,15 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         raw = np.empty(nbytes + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + nbytes].view(dtype).reshape(shape)
-    size = _size_class(nbytes)
+    size = pool_bytes(nbytes)
     blocks = _free.get(size)
     if blocks is None:
         blocks = _free.setdefault(size, deque())
     try:
-        block = blocks.pop()
+        start = blocks.pop()
     except IndexError:
-        block = _Block(size)
-    return np.asarray(_Loan(block, shape, dtype))
+        start = _find(size)
+    return np.asarray(_Loan(start, size, shape, dtype))
 
 
 def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
@@ -112,29 +109,86 @@ def aligned_copy(array: np.ndarray, dtype: DTypeLike | None = None) -> np.ndarra
     return copy
 
 
+def pool_bytes(nbytes: int) -> int:
+    """Bytes that an array of `nbytes` takes: whole pages."""
+    return -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
 def retained_bytes() -> int:
-    """Bytes of free blocks that the pool keeps for later arrays."""
-    return sum(size * len(blocks) for size, blocks in tuple(_free.items()))
+    """Bytes of free memory that the pool keeps for later arrays."""
+    return _used.total + sum(size * len(starts) for size, starts in tuple(_free.items()))
+
+
+def lent_bytes() -> int:
+    """Bytes of memory that arrays use now."""
+    with _lock:
+        _collect()
+        return sum(len(mapping) - _HUGE_PAGE for _, mapping in _chunks) - _used.total - _fresh.total
 
 
 def set_limit(limit: int) -> None:
-    """Keep at most about `limit` bytes of free blocks (default: a quarter of physical memory)."""
+    """Keep at most about `limit` bytes of free memory (default: a quarter of the physical)."""
     global _limit
     _limit = limit
     trim(limit)
 
 
 def trim(limit: int = 0) -> None:
-    """Give free blocks back to the system, largest first, until at most `limit` bytes remain."""
-    for size in sorted(_free, reverse=True):
-        while retained_bytes() > limit:
-            try:
-                _free[size].pop()
-            except IndexError:
-                break
+    """Give free memory back to the system, largest first, until at most `limit` bytes remain."""
+    with _lock:
+        _collect()
+        while _used.total > limit:
+            start, size = _used.take_largest()
+            _give_back(start, size)
+            _fresh.add(start, size)
 
 
-def _size_class(nbytes: int) -> int:
-    """`nbytes` rounded up to a multiple of an eighth of the power of two below it."""
-    step = max(1 << (nbytes.bit_length() - 4), mmap.PAGESIZE)
-    return -(-nbytes // step) * step
+def _find(size: int) -> int:
+    """Start of `size` bytes that no array uses."""
+    with _lock:
+        start = _used.take(size)
+        if start is not None:
+            return start
+        _collect()
+        start = _used.take(size)
+        if start is not None:
+            return start
+        # Pages that are there come first, those behind them next: growth is what is missing.
+        if (hole := _used.take_before(_fresh, size)) is not None:
+            start, own = hole
+            _fresh.take_at(start + own, size - own)
+            return start
+        start = _fresh.take(size)
+        if start is None:
+            _map(max(_CHUNK, size))
+            start = _fresh.take(size)
+            assert start is not None
+        return start
+
+
+def _collect() -> None:
+    """Make holes of all that has come back."""
+    for size, starts in tuple(_free.items()):
+        while starts:
+            _used.add(starts.pop(), size)
+    while _given_back:
+        _fresh.add(*_given_back.popleft())
+
+
+def _map(size: int) -> None:
+    """Address space for `size` bytes and more, in huge pages where the system has them."""
+    # Private: shared anonymous memory would get no huge pages.
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    mapping = mmap.mmap(-1, size + _HUGE_PAGE, flags=private)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    address = np.frombuffer(mapping, np.uint8).ctypes.data
+    _chunks.append((address, mapping))
+    _fresh.add(-(-address // _HUGE_PAGE) * _HUGE_PAGE, size)
+
+
+def _give_back(start: int, size: int) -> None:
+    """Let the system have the pages of a range; the addresses stay ours."""
+    for address, mapping in tuple(_chunks):
+        if address <= start < address + len(mapping):
+            mapping.madvise(mmap.MADV_DONTNEED, start - address, size)

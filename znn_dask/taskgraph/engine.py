@@ -8,12 +8,12 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from znn_dask.taskgraph.rule import Job, JobState, Rule
+from znn_dask.taskgraph.timeline import Span, Totals
 
 
 class TaskError(RuntimeError):
@@ -22,18 +22,6 @@ class TaskError(RuntimeError):
 
 class EngineClosedError(RuntimeError):
     """No thread is left to run what was submitted: the worker is closing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One job on the engine's timeline; `start` and `end` in seconds of `time.perf_counter`."""
-
-    thread: int
-    start: float
-    end: float
-    name: tuple[str, str, int]
-    type: int
-    forced: bool
 
 
 class _Waiter(Job):
@@ -46,6 +34,16 @@ class _Waiter(Job):
         super().__init__(("wait", "", 0), 1, (), jobs, self.arrived.set)
 
 
+class _Clock(Totals):
+    """What one thread has done, and since when it waits (0 when it does not)."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = 0.0
+
+
 class Engine:
     """`threads` threads that run jobs by ZNN's rule.
 
@@ -54,12 +52,16 @@ class Engine:
     threads
         How many jobs run at once.
     history
-        How many of the last jobs `timeline` remembers.
+        How many of the last jobs `timeline` remembers, in seconds of `time.perf_counter`.
+    rule
+        Another policy than ZNN's, for comparison.
     """
 
-    def __init__(self, threads: int, history: int = 4096) -> None:
+    def __init__(self, threads: int, history: int = 4096, rule: Callable[[], Rule] = Rule) -> None:
         self.timeline: deque[Span] = deque(maxlen=history)
-        self._rule = Rule()
+        self._rule = rule()
+        self._clocks: dict[int, _Clock] = {}
+        self._past = Totals()  # of threads that have left
         self._work = threading.Condition()
         self._idle = 0
         self._closed = False
@@ -79,7 +81,7 @@ class Engine:
                 i = next(i for i in itertools.count() if i not in self._threads)
                 name = f"znn-engine-{i}"
                 thread = threading.Thread(target=self._run, args=(i,), name=name, daemon=True)
-                self._threads[i] = thread
+                self._threads[i], self._clocks[i] = thread, _Clock()
                 thread.start()
 
     def submit(self, jobs: Iterable[Job]) -> None:
@@ -137,25 +139,47 @@ class Engine:
         if self._idle and ready > 0:
             self._work.notify(min(ready, self._idle))
 
+    def totals(self) -> Totals:
+        """Seconds of all threads together since the engine began, those that have left too."""
+        with self._work:
+            total = sum(self._clocks.values(), self._past)
+            now = time.perf_counter()
+            total.idle += sum(now - c.waiting for c in self._clocks.values() if c.waiting)
+            return total
+
     def _run(self, thread: int) -> None:
-        job: Job | None = None
-        error: BaseException | None = None
-        while True:
-            with self._work:
-                if job is not None:
-                    self._settle(job, error)
-                    error = None  # its traceback holds what the job held
-                while (job := self._rule.take()) is None:
-                    if self._closed or self._surplus:
-                        self._surplus -= not self._closed
-                        del self._threads[thread]
-                        return
-                    self._idle += 1
-                    self._work.wait()
-                    self._idle -= 1
-                forced = job.forced
-                self._wake(self._rule.ready)
-            error = self._execute(job, thread, forced)
+        # A training that diverges is reported once, with step and layer, by the tasks that look at
+        # losses and gradients: numpy's warnings before that only add noise.
+        with np.errstate(over="ignore", invalid="ignore"):
+            clock = self._clocks[thread]
+            job: Job | None = None
+            error: BaseException | None = None
+            while True:
+                with self._work:
+                    if job is not None:
+                        self._settle(job, error)
+                        error = None  # its traceback holds what the job held
+                    while (job := self._rule.take()) is None:
+                        if self._closed or self._surplus:
+                            self._leave(thread)
+                            return
+                        self._pause(clock)
+                    forced = job.forced
+                    self._wake(self._rule.ready)
+                error = self._execute(job, thread, clock, forced)
+
+    def _pause(self, clock: _Clock) -> None:
+        self._idle += 1
+        clock.waiting = time.perf_counter()
+        self._work.wait()
+        clock.idle += time.perf_counter() - clock.waiting
+        clock.waiting = 0.0
+        self._idle -= 1
+
+    def _leave(self, thread: int) -> None:
+        self._surplus -= not self._closed
+        self._past += self._clocks.pop(thread)
+        del self._threads[thread]
 
     def _settle(self, job: Job, error: BaseException | None) -> None:
         if error is None:
@@ -165,22 +189,26 @@ class Engine:
             if isinstance(failed, _Waiter):
                 failed.arrived.set()
 
-    def _execute(self, job: Job, thread: int, forced: bool) -> BaseException | None:
+    def _execute(self, job: Job, thread: int, clock: _Clock, forced: bool) -> BaseException | None:
         start = time.perf_counter()
         try:
             if job.run is not None:
-                # A training that diverges is reported once, with step and layer, by the tasks that
-                # look at losses and gradients: numpy's warnings before that only add noise.
-                with np.errstate(over="ignore", invalid="ignore"):
-                    job.run()
+                job.run()
         except BaseException as cause:
             kind, layer, block = job.name
             error = TaskError(f"{kind} of {layer}, block {block}: {type(cause).__name__}: {cause}")
             error.__cause__ = cause
             return error
-        if not isinstance(job, _Waiter):
-            span = Span(thread, start, time.perf_counter(), job.name, job.type, forced)
-            self.timeline.append(span)
+        if type(job) is not _Waiter:
+            end = time.perf_counter()
+            clock.jobs += 1
+            if forced:
+                clock.forced += end - start
+            elif job.type == 1:
+                clock.type1 += end - start
+            else:
+                clock.type2 += end - start
+            self.timeline.append(Span(thread, start, end, job.name, job.type, forced))
         return None
 
 

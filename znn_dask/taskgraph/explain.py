@@ -45,7 +45,8 @@ def table(plan: "Plan") -> str:
     if plan.workers > 1:
         others = f" of each of {plan.workers} workers, a patch each, exchange not counted"
     summary = (
-        f"predicted {what}: {seconds(plan.update_seconds)} on {plan.threads} thread(s){others}, "
+        f"predicted {what}: {seconds(plan.update_seconds)} on {plan.threads} thread(s){others} "
+        f"({plan.basis}), "
         f"{schedule.efficiency:.0%} of the threads busy; work {seconds(schedule.work)}, "
         f"critical path {seconds(schedule.critical_path)}\n"
         f"predicted memory: {nbytes(plan.bytes)} · {granule} · arithmetic {plan.arithmetic.digest}"

@@ -6,7 +6,9 @@ Plan (table, seconds, bytes) <──────────── schedule by s
 """
 
 import math
-from dataclasses import asdict, dataclass
+import os
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,8 +22,15 @@ from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.cost import TaskCost, calibrate, map_spectra_bytes, spectrum_bytes
 from znn_dask.taskgraph.granules import steps_per_granule
 from znn_dask.taskgraph.layers import Layers, compile_layers
+from znn_dask.taskgraph.machine import Machine
+from znn_dask.taskgraph.pricing import price, threads_at_work
+from znn_dask.taskgraph.rehearsal import rehearse
 from znn_dask.taskgraph.schedule import Schedule, simulate
 from znn_dask.taskgraph.tasks import Task, expand
+from znn_dask.taskgraph.timings import Timings, store, stored
+
+_BUDGET = 10.0  # seconds of a rehearsal
+_LONGEST_STEP = 30.0  # seconds of work that a rehearsal may have to wait for
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,9 @@ class Plan:
     workers
         Workers, with a patch of the batch each.
     slowness
-        This machine's seconds per predicted second.
+        This machine's seconds per counted second, of tasks that nothing is known about.
+    timings
+        What was measured on this machine.
     """
 
     network: Network
@@ -64,6 +75,7 @@ class Plan:
     slowness: float = 1.0
     training: bool = True
     workers: int = 1
+    timings: Timings = field(default_factory=Timings)
 
     @cached_property
     def layers(self) -> Layers:
@@ -72,18 +84,44 @@ class Plan:
 
     @cached_property
     def cost(self) -> TaskCost:
-        """Estimated costs of the typed tasks."""
+        """Counted costs of the typed tasks."""
         return TaskCost(self.layers, self.slowness)
 
     @cached_property
-    def tasks(self) -> tuple[Task, ...]:
-        """The typed tasks of one step."""
+    def counted(self) -> tuple[Task, ...]:
+        """The typed tasks of one step with the seconds that are counted for them."""
         return expand(self.layers, self.cost, training=self.training)
+
+    @cached_property
+    def _priced(self) -> tuple[tuple[Task, ...], float]:
+        return price(self.counted, self.layers, self.timings, self.threads, training=self.training)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The typed tasks of one step with their seconds here."""
+        return self._priced[0]
+
+    @property
+    def measured(self) -> float:
+        """Share of the tasks' seconds that was measured on this machine; the rest is estimated."""
+        return self._priced[1]
+
+    @property
+    def basis(self) -> str:
+        """What the predicted seconds rest on, for people."""
+        if self.measured == 1:
+            return "measured on this machine"
+        return f"estimated, {self.measured:.0%} of it measured" if self.measured else "estimated"
+
+    @property
+    def machine(self) -> Machine:
+        """What the things around the arithmetic take."""
+        return self.timings.machine
 
     @cached_property
     def schedule(self) -> Schedule:
         """The simulated run of a few steps."""
-        return simulate(self.tasks, self.threads)
+        return simulate(self.tasks, self.threads, job_seconds=self.machine.job_seconds)
 
     @property
     def update_seconds(self) -> float:
@@ -125,17 +163,18 @@ class Plan:
         edges = sorted(self.network.edges, key=lambda edge: order[edge.output])
         return tuple(self._row(edge) for edge in edges)
 
+    @cached_property
+    def _seconds(self) -> dict[tuple[str, str], float]:
+        """(kind of task, layer) -> seconds of its blocks together."""
+        seconds: dict[tuple[str, str], float] = defaultdict(float)
+        for task in self.tasks:
+            seconds[task.id.kind, task.id.layer] += task.seconds
+        return seconds
+
     def _row(self, edge: EdgeGroup) -> LayerRow:
-        blocks = self.layers.blocks[edge.output]
         choice = self.arithmetic.convolutions.get(edge.name)
-        channels = self.layers.channel_blocks.get(edge.name, ())
         edges_in = len(self.network.edges_into(edge.output))
-        update = sum(
-            self.cost.kernel_gradient(edge.name, c)
-            + self.cost.update(edge.name, c)
-            + (self.cost.kernel_spectrum(edge.name, c) if self.layers.transformed(edge.name) else 0)
-            for c in channels
-        )
+        seconds = self._seconds
         return LayerRow(
             layer=edge.name,
             kind=edge.type,
@@ -144,12 +183,13 @@ class Plan:
             output=self.layers.sizes[edge.output],
             algorithm=choice.algorithm if choice else "",
             tile=choice.tile if choice else None,
-            blocks=len(blocks),
-            forward_s=sum(self.cost.forward(edge.output, b) for b in blocks) / edges_in,
-            backward_s=sum(self.cost.backward(edge.output, b) for b in blocks) / edges_in
-            if edge.output in self.layers.trained
-            else 0.0,
-            update_s=update,
+            blocks=len(self.layers.blocks[edge.output]),
+            forward_s=seconds["forward", edge.output] / edges_in,
+            backward_s=seconds["backward", edge.output] / edges_in,
+            update_s=sum(
+                seconds[kind, edge.name]
+                for kind in ("kernel_gradient", "update", "kernel_spectrum")
+            ),
             spectra_bytes=spectrum_bytes(self.layers, edge.name)
             + map_spectra_bytes(self.layers, edge.name)
             if choice
@@ -171,6 +211,7 @@ class Plan:
             "threads": self.threads,
             "workers": self.workers,
             "predicted_update_s" if self.training else "predicted_forward_s": self.update_seconds,
+            "basis": self.basis,
             "critical_path_s": self.schedule.critical_path,
             "work_s": self.schedule.work,
             "efficiency": self.schedule.efficiency,
@@ -192,6 +233,8 @@ def plan(
     memory_limit: int | None = None,
     training: bool = True,
     slowness: float | None = None,
+    measure: bool = False,
+    refresh: bool = False,
 ) -> Plan:
     """Plan a network's passes over patches of `output_size` (z, y, x).
 
@@ -207,7 +250,11 @@ def plan(
     memory_limit
         Bytes that the pass may take on a worker.
     slowness
-        Seconds per predicted second; measured when not given.
+        Seconds per counted second: predict from counts alone, whatever is known of this machine.
+    measure
+        Rehearse tasks of which this machine's seconds are not known yet (some seconds, once).
+    refresh
+        Rehearse all tasks again.
 
     Raises
     ------
@@ -216,9 +263,10 @@ def plan(
     """
     if arithmetic is None:
         arithmetic = choose_arithmetic(network, output_size, dtype, algorithm, training=training)
+    timings = stored() if slowness is None else Timings()
     if slowness is None:
-        slowness = calibrate()
-    made = Plan(network, arithmetic, threads, slowness, training, workers)
+        slowness = 1.0 if timings else calibrate()
+    made = Plan(network, arithmetic, threads, slowness, training, workers, timings)
     if memory_limit is not None and made.bytes > memory_limit:
         from znn_dask.taskgraph.explain import nbytes
 
@@ -228,7 +276,21 @@ def plan(
             f"{nbytes(memory_limit)}; "
             + (f"{show(fits)} would fit" if fits else "no smaller output patch would fit")
         )
+    if refresh or (measure and made.measured < 1):
+        return _rehearsed(made)
     return made
+
+
+def _rehearsed(made: Plan) -> Plan:
+    """The same plan by what a rehearsal of it took; `made` itself where that would take too long
+    or more than half of this machine's memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if made.schedule.work > _LONGEST_STEP or made.bytes > memory / 2:
+        return made
+    threads = threads_at_work(made.threads)
+    counted = replace(made, slowness=1.0).counted
+    known = rehearse(made.layers, counted, threads, training=made.training, budget=_BUDGET)
+    return replace(made, slowness=1.0, timings=store(known))
 
 
 def _fitting_size(made: Plan, limit: int, algorithm: str) -> Triple | None:

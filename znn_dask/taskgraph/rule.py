@@ -96,12 +96,21 @@ class Job:
 
 
 class Rule:
-    """Jobs that are waiting or ready, and the choice of the next one."""
+    """Jobs that are waiting or ready, and the choice of the next one.
+
+    What a policy of another kind would do differently is `key`, and whether it `forces`
+    (`benchmarks/policies.py` compares some).
+    """
+
+    forces = True
 
     def __init__(self) -> None:
-        self._privileged: list[tuple[Priority, int, Job]] = []
-        self._gap: list[tuple[Priority, int, Job]] = []
+        self._ready: list[tuple[Priority, int, Job]] = []
         self._counter = itertools.count()
+
+    def key(self, job: Job) -> Priority:
+        """What a ready job is sorted by, smallest first: type 1 and forced before the gaps."""
+        return (0 if job.type == 1 or job.forced else 1, *job.priority)
 
     def add(self, job: Job) -> None:
         """A new job; its needs must have been added before (or be finished)."""
@@ -120,16 +129,15 @@ class Rule:
     @property
     def ready(self) -> int:
         """How many jobs may be ready to run (promoted jobs are counted twice)."""
-        return len(self._privileged) + len(self._gap)
+        return len(self._ready)
 
     def take(self) -> Job | None:
         """The job that a free thread runs now, or None when nothing is ready."""
-        for queue in (self._privileged, self._gap):
-            while queue:
-                job = heapq.heappop(queue)[2]
-                if job.state is JobState.READY:
-                    job.state = JobState.RUNNING
-                    return job
+        while self._ready:
+            job = heapq.heappop(self._ready)[2]
+            if job.state is JobState.READY:
+                job.state = JobState.RUNNING
+                return job
         return None
 
     def finish(self, job: Job) -> None:
@@ -159,15 +167,14 @@ class Rule:
 
     def _advance(self, job: Job) -> None:
         if job.missing == 0:
-            self._ready(job)
-        elif job.missing_type1 == 0 and (job.type == 1 or job.forced):
+            self._queue(job)
+        elif self.forces and job.missing_type1 == 0 and (job.type == 1 or job.forced):
             for need in job.needs:
                 self._force(need, job.priority)
 
-    def _ready(self, job: Job) -> None:
+    def _queue(self, job: Job) -> None:
         job.state = JobState.READY
-        queue = self._privileged if job.type == 1 or job.forced else self._gap
-        heapq.heappush(queue, (job.priority, next(self._counter), job))
+        heapq.heappush(self._ready, (self.key(job), next(self._counter), job))
 
     def _force(self, job: Job, priority: Priority) -> None:
         """Promote a type-2 job, and those it waits for, to the job that lacks only it."""
@@ -180,6 +187,6 @@ class Rule:
                 continue
             current.forced, current.priority = True, priority
             if current.state is JobState.READY:
-                self._ready(current)  # its old entry is skipped when it comes up
+                self._queue(current)  # its old entry is skipped when it comes up
             elif current.missing_type1 == 0:
                 stack.extend(current.needs)

@@ -6,14 +6,18 @@ rank (the order in which the simulation starts them), and draws machines that we
 """
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from znn_dask.taskgraph.engine import Span
+from znn_dask.taskgraph.machine import Machine
 from znn_dask.taskgraph.rule import Job, Rule
+from znn_dask.taskgraph.steps import Step, critical_path, remaining_paths
 from znn_dask.taskgraph.tasks import Task, TaskId
 
-_SECONDS_PER_JOB = 2e-5  # what the engine itself spends on one job
+STEPS_AHEAD = 3
+"""Steps that may be queued behind the one that is under way. A granule of whole steps ends with as
+many queued: enough to bridge the milliseconds until Dask starts the next."""
 
 
 @dataclass(frozen=True)
@@ -26,23 +30,35 @@ class Schedule:
         Place of each task in the order in which a steady step starts them; the engine's priority.
     spans
         Every simulated job, with its thread, start, end (seconds), type and whether it was forced.
+    starts, ends
+        Seconds when the type-1 tasks of each step began and were done.
     makespan
         Seconds until the last job ended.
     step_seconds
         Seconds per step in the steady state.
     critical_path
-        Seconds of the longest chain within one step: no number of threads makes a single step
-        faster. Steady steps may be, as updates of one overlap the forward pass of the next.
+        Seconds of the longest chain from a kernel to its renewal: no number of threads makes a
+        step of training shorter. Of a pass without updates, the longest chain from load to output,
+        which bounds no step, as passes over several patches overlap.
     work
         Seconds of all tasks of one step together.
+    bound
+        Seconds below which no schedule brings a step in the steady state:
+        max(work / threads, critical path).
+    forced
+        Jobs of a step in the steady state that were forced.
     """
 
     ranks: Mapping[TaskId, int]
     spans: tuple[Span, ...]
+    starts: tuple[float, ...]
+    ends: tuple[float, ...]
     makespan: float
     step_seconds: float
     critical_path: float
     work: float
+    bound: float
+    forced: float
     threads: int
 
     @property
@@ -50,88 +66,127 @@ class Schedule:
         """Share of the threads' time that is work, in the steady state."""
         return self.work / (self.threads * self.step_seconds) if self.step_seconds else 1.0
 
-
-def remaining_paths(tasks: Sequence[Task]) -> dict[TaskId, float]:
-    """Seconds of the longest chain that begins with each task, through the next step's tasks.
-
-    ZNN orders tasks by it. The tasks that renew the kernels are counted with the forward pass that
-    reads them, so the kernels of the first layers, needed first, come first.
-    """
-    within = _paths(tasks, {})
-    next_step: dict[TaskId, float] = {}
-    for task in tasks:
-        for need in task.needs_previous:
-            next_step[need] = max(next_step.get(need, 0.0), within[task.id])
-    return _paths(tasks, next_step)
+    @property
+    def over_bound(self) -> float:
+        """By what share a steady step takes longer than the bound."""
+        return self.step_seconds / self.bound - 1 if self.bound else 0.0
 
 
-def _paths(tasks: Sequence[Task], after: Mapping[TaskId, float]) -> dict[TaskId, float]:
-    tail = dict(after)
-    paths: dict[TaskId, float] = {}
-    for task in reversed(tasks):
-        path = paths[task.id] = tail.get(task.id, 0.0) + task.seconds + _SECONDS_PER_JOB
-        for need in task.needs:
-            tail[need] = max(tail.get(need, 0.0), path)
-    return paths
-
-
-def simulate(tasks: Sequence[Task], threads: int, *, steps: int = 3) -> Schedule:
+def simulate(
+    tasks: Sequence[Task],
+    threads: int,
+    *,
+    steps: int = 6,
+    patches: int = 1,
+    job_seconds: float = Machine.job_seconds,
+    rule: Callable[[], Rule] = Rule,
+) -> Schedule:
     """Run `steps` steps on `threads` simulated threads by ZNN's rule.
 
     Type-1 tasks of an earlier step come before those of a later one. Ranks are read from the
     second of the steps (the first when there is only one), which begins with updates pending.
+
+    Parameters
+    ----------
+    tasks
+        The typed tasks of one patch's step (`expand`).
+    patches
+        Patches of one step on this worker; their gradients are added before the update.
+    job_seconds
+        What the engine spends on a task besides its arithmetic.
+    rule
+        Another policy than ZNN's, for comparison.
     """
-    paths = remaining_paths(tasks)
-    order = sorted(range(len(tasks)), key=lambda i: -paths[tasks[i].id])
-    place = {tasks[i].id: rank for rank, i in enumerate(order)}
-    rule = Rule()
-    seconds = {task.id: task.seconds + _SECONDS_PER_JOB for task in tasks}
-    origin: dict[Job, tuple[int, TaskId]] = {}
-    previous: dict[TaskId, Job] = {}
-    for step in range(steps):
-        jobs: dict[TaskId, Job] = {}
-        for task in tasks:
-            needs = [jobs[need] for need in task.needs]
-            needs += [previous[need] for need in task.needs_previous if need in previous]
-            job = jobs[task.id] = Job(task.id, task.type, (step, place[task.id]), needs)
-            origin[job] = step, task.id
-            rule.add(job)
-        previous = jobs
-
-    spans: list[Span] = []
-    starts: list[list[TaskId]] = [[] for _ in range(steps)]
-    ends = [0.0] * steps
-    free = list(range(threads))
-    running: list[tuple[float, int, int, Job]] = []
-    clock = 0.0
-    while True:
-        while free and (ready := rule.take()) is not None:
-            thread = heapq.heappop(free)
-            step, identity = origin[ready]
-            end = clock + seconds[identity]
-            heapq.heappush(running, (end, len(spans), thread, ready))
-            spans.append(Span(thread, clock, end, ready.name, ready.type, ready.forced))
-            starts[step].append(identity)
-        if not running:
-            break
-        clock, _, thread, done = heapq.heappop(running)
-        heapq.heappush(free, thread)
-        if done.type == 1:
-            ends[origin[done][0]] = clock
-        rule.finish(done)
-
-    steady = starts[min(1, steps - 1)]
+    step = Step(tasks, patches, job_seconds)
+    run = _Run(step, steps, rule())
+    run.go(threads)
+    first, last = min(1, steps - 1), max(steps - 2, 0)
+    period = (run.ends[last] - run.ends[first]) / (last - first) if last > first else 0.0
+    path, returns = critical_path(step)
+    work = sum(step.seconds)
+    makespan = max((span.end for span in run.spans), default=0.0)
     return Schedule(
-        ranks={task: rank for rank, task in enumerate(steady)},
-        spans=tuple(spans),
-        makespan=clock,
-        step_seconds=ends[-1] - ends[-2] if steps > 1 else clock,
-        critical_path=_critical_path(tasks),
-        work=sum(seconds.values()),
+        ranks={task: rank for rank, task in enumerate(run.order[first])},
+        spans=tuple(run.spans),
+        starts=tuple(run.starts),
+        ends=tuple(run.ends),
+        makespan=makespan,
+        step_seconds=period or makespan / steps,
+        critical_path=path,
+        work=work,
+        bound=max(work / threads, path if returns else 0.0),
+        forced=sum(span.forced for span in run.spans) / steps,
         threads=threads,
     )
 
 
-def _critical_path(tasks: Sequence[Task]) -> float:
-    """Seconds of the longest chain from one step's start to the kernels of the next."""
-    return max(_paths(tasks, {}).values(), default=0.0)
+class _Run:
+    """Some steps on their way through a rule."""
+
+    def __init__(self, step: Step, steps: int, rule: Rule) -> None:
+        paths = remaining_paths(step)
+        by_path = sorted(range(len(paths)), key=lambda i: -paths[i])
+        self._step, self._rule = step, rule
+        self._place = {i: rank for rank, i in enumerate(by_path)}
+        self._released: list[list[Job]] = []
+        self._origin: dict[Job, tuple[int, int]] = {}
+        self._pending = [step.type1] * steps
+        self.order: list[dict[TaskId, None]] = [{} for _ in range(steps)]
+        self.starts = [0.0] * steps
+        self.ends = [0.0] * steps
+        self.spans: list[Span] = []
+
+    def go(self, threads: int) -> None:
+        """Until all steps are done."""
+        self._release()
+        free = list(range(threads))
+        running: list[tuple[float, int, int, Job]] = []
+        clock = 0.0
+        while True:
+            while free and (ready := self._rule.take()) is not None:
+                thread = heapq.heappop(free)
+                end = clock + self._start(ready, thread, clock)
+                heapq.heappush(running, (end, len(self.spans), thread, ready))
+            if not running:
+                return
+            clock, _, thread, done = heapq.heappop(running)
+            heapq.heappush(free, thread)
+            self._finish(done, clock)
+
+    def _start(self, job: Job, thread: int, clock: float) -> float:
+        step, i = self._origin[job]
+        seconds = self._step.seconds[i]
+        if job.type == 1 and self._pending[step] == self._step.type1:
+            self.starts[step] = self.starts[step] or clock
+        self.spans.append(Span(thread, clock, clock + seconds, job.name, job.type, job.forced))
+        self.order[step].setdefault(self._step.tasks[i].id)
+        return seconds
+
+    def _finish(self, job: Job, clock: float) -> None:
+        step, _ = self._origin[job]
+        if job.type == 1:
+            self._pending[step] -= 1
+            self.ends[step] = clock
+        self._rule.finish(job)
+        if job.type == 1 and self._pending[step] == 0:
+            self._release()
+
+    def _release(self) -> None:
+        """Queue the steps that may be under way now."""
+        under_way = sum(left > 0 for left in self._pending[: len(self._released)])
+        while len(self._released) < len(self._pending) and under_way <= STEPS_AHEAD:
+            self._add(len(self._released))
+            under_way += self._pending[len(self._released) - 1] > 0
+
+    def _add(self, number: int) -> None:
+        previous = self._released[-1] if self._released else []
+        jobs: list[Job] = []
+        for i, task in enumerate(self._step.tasks):
+            needs = [jobs[need] for need in self._step.needs[i]]
+            needs += [previous[need] for need in self._step.needs_previous[i] if previous]
+            priority = (number, self._step.patches[i], self._place[i])
+            job = Job(task.id, task.type, priority, needs)
+            jobs.append(job)
+            self._origin[job] = number, i
+            self._rule.add(job)
+        self._released.append(jobs)

@@ -3,14 +3,13 @@
 import warnings
 
 from znn_dask.cluster.checks import ClusterWarning
-from znn_dask.cluster.fingerprint import difference
 from znn_dask.training.state import CheckpointState
 
 
 def check_continuation(saved: CheckpointState, new: CheckpointState) -> None:
     """Refuse to go on from `saved` with settings that would make another training of it.
 
-    Warns where data or libraries changed, which may change the bits.
+    Warns where the data changed. Libraries are those of the workers: `Trainer.fit` looks at them.
 
     Raises
     ------
@@ -29,10 +28,5 @@ def check_continuation(saved: CheckpointState, new: CheckpointState) -> None:
             shown = "differs" if what == "network" else f"is {here}, the checkpoint has {there}"
             raise ValueError(f"cannot resume: the {what} {shown}; start a new training instead")
     if saved.data.get("train") != new.data.get("train"):
-        _warn("the training data or its sampling changed since the checkpoint")
-    if different := difference(new.libraries, saved.libraries):
-        _warn(f"libraries changed since the checkpoint, bits may differ: {different}")
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, ClusterWarning, stacklevel=4)
+        changed = "the training data or its sampling changed since the checkpoint"
+        warnings.warn(changed, ClusterWarning, stacklevel=3)

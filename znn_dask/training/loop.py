@@ -20,7 +20,10 @@ from znn_dask.taskgraph.losses import LossRecord
 from znn_dask.taskgraph.state import Parameters, UpdateRule
 
 _AHEAD = 3  # submissions under way at once: the cluster never waits for the driver
-_CUT_SECONDS = 60.0  # Dask keeps 6 kB per task and step until its lineage is cut
+# Dask keeps 6 kB per task and step until its lineage is cut; and what is lost with a worker is made
+# again from the last snapshot, of which there is one at every cut.
+_CUT_SECONDS = 60.0
+_LOOK_SECONDS = 5.0  # between looks at who is in the cluster
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Cadence:
 class Outcome:
     """What some updates brought: `step` updates are done.
 
-    `parameters` and `momenta` (ZNN's layout) come where a checkpoint is due.
+    `parameters` and `momenta` (ZNN's layout) come with a snapshot: where a checkpoint is due, and
+    from time to time besides.
     """
 
     step: int
@@ -60,6 +64,7 @@ class Outcome:
     validation: LossRecord | None
     parameters: Parameters | None
     momenta: Parameters | None
+    checkpoint: bool
 
 
 @dataclass
@@ -113,7 +118,8 @@ class Loop:
     def _run(self, first: int, last: int) -> Iterator[Outcome]:
         under_way: deque[_Submission] = deque()
         submitted = saved = first
-        last_cut = time.monotonic()
+        last_cut = last_look = time.monotonic()
+        cut_due = False
         while submitted < last or under_way:
             if self._stopping and submitted < last:
                 last = submitted
@@ -122,18 +128,31 @@ class Loop:
                 if under_way and under_way[-1].snapshot is None:
                     under_way[-1].snapshot = self._session.snapshot(submitted)
                 continue
-            cut_due = time.monotonic() - last_cut > _CUT_SECONDS
+            now = time.monotonic()
+            if now - last_look > _LOOK_SECONDS:
+                last_look = now
+                cut_due = cut_due or self._session.outdated()
+            cut_due = cut_due or now - last_cut > _CUT_SECONDS
             while submitted < last and len(under_way) < _AHEAD and not cut_due:
                 under_way.append(self._submit(submitted, last))
                 submitted = under_way[-1].step
             if not under_way:
-                self._session.cut(submitted)
-                last_cut = time.monotonic()
+                parameters, momenta = self._session.result(self._session.snapshot(submitted))
+                yield Outcome(submitted, [], None, parameters, momenta, checkpoint=False)
+                self._renew(submitted, parameters, momenta)
+                last_cut, cut_due = time.monotonic(), False
                 continue
             outcome = self._collect(under_way.popleft())
-            if outcome.parameters is not None:
+            if outcome.checkpoint:
                 saved = outcome.step
             yield outcome
+
+    def _renew(self, step: int, parameters: Parameters, momenta: Parameters) -> None:
+        """Begin a new lineage, on other workers where some came or left."""
+        if self._session.outdated():
+            self._session.start(parameters, momenta, step)
+        else:
+            self._session.cut(step)
 
     def _submit(self, first: int, last: int) -> _Submission:
         step = min(first + self._steps, last, self._cadence.next_stop(first))
@@ -152,7 +171,8 @@ class Loop:
         validation, snapshot = submission.validation, submission.snapshot
         parameters, momenta = result(snapshot) if snapshot is not None else (None, None)
         found = None if validation is None else result(validation)
-        return Outcome(submission.step, records, found, parameters, momenta)
+        due = snapshot is not None
+        return Outcome(submission.step, records, found, parameters, momenta, checkpoint=due)
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """The trainer: settings, learning curve and checkpoints of one training.
 
-When a worker is lost, the next epoch replays from the last snapshot to the same bits.
+When a worker is lost, the next epoch replays from the last snapshot to the same bits: there is one
+in memory about every minute, however rare checkpoints are.
 """
 
 import math
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,18 @@ import distributed
 import numpy as np
 from distributed import Client
 
-from znn_dask.cluster.checks import ClusterError, warn_about
-from znn_dask.cluster.fingerprint import library_fingerprint
+from znn_dask.cluster.checks import ClusterError, ClusterWarning, warn_about
+from znn_dask.cluster.fingerprint import Fingerprint, difference, library_fingerprint
 from znn_dask.cluster.local import cores, local_cluster
 from znn_dask.cluster.session import LOST, Session
 from znn_dask.cluster.work import TrainingSpec
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import Network, format_znn
 from znn_dask.taskgraph.arithmetic import Arithmetic
+from znn_dask.taskgraph.cluster_schedule import Estimate
 from znn_dask.taskgraph.engine import TaskError
 from znn_dask.taskgraph.losses import per_step
+from znn_dask.taskgraph.machine import Machine
 from znn_dask.taskgraph.plan import plan
 from znn_dask.taskgraph.state import Parameters, UpdateRule
 from znn_dask.training.checkpoint import (
@@ -87,6 +91,8 @@ class Trainer:
         Initial parameters in ZNN's layout, drawn by the network's `init` when not given.
     client
         The cluster; `local_cluster()` when not given.
+    any_worker
+        Use workers whose libraries differ too: faster, but the bits depend on who computed what.
     config
         Kept in the checkpoints for the record.
     sampling
@@ -124,6 +130,7 @@ class Trainer:
         resume: str | Path | None = None,
         parameters: Parameters | None = None,
         client: Client | None = None,
+        any_worker: bool = False,
         config: dict[str, Any] | None = None,
         progress: bool = True,
         **sampling: Any,
@@ -142,9 +149,11 @@ class Trainer:
         self.keep, self.early_stopping = keep, early_stopping
         self.config = config or {}
         self.curve = LearningCurve()
-        self.step = self._saved_step = 0
+        self.step = self._kept_step = 0
         self.checkpoint: str | Path | None = None
+        self._checkpoint_step = 0
         self._progress = progress
+        self._any_worker = any_worker
         saved = None if resume is None else load_checkpoint(resume)
         self.plan = plan(
             self.network,
@@ -160,10 +169,11 @@ class Trainer:
         )
         self._parameters = parameters or initial_parameters(self.network, seed, dtype)
         self._momenta = {name: np.zeros_like(p) for name, p in self._parameters.items()}
+        self._libraries = library_fingerprint() if saved is None else dict(saved.libraries)
         if saved is not None:
             check_continuation(saved, self.state)
             self._parameters, self._momenta = dict(saved.parameters), dict(saved.momenta)
-            self.step = self._saved_step = saved.step
+            self.step = self._kept_step = self._checkpoint_step = saved.step
             self.curve, self.checkpoint = saved.curve, resume
         self._client = client
 
@@ -195,8 +205,16 @@ class Trainer:
             *(self.network, self.plan.arithmetic, self.loss, self.source, self.seed, self.batch),
             self.validation,
         )
-        steps = self.plan.steps_per_granule
-        session = Session(self.client, spec, whole_steps=steps > 0)
+        session = Session(
+            self.client,
+            spec,
+            whole_steps=self.plan.steps_per_granule > 0,
+            estimate=Estimate(self.plan, Machine()),
+            libraries=self._libraries if self._kept_step else None,
+            any_worker=self._any_worker,
+        )
+        # A granule of whole updates holds as many patches, whatever the batch.
+        steps = max(1, self.plan.steps_per_granule // self.batch)
         restarts, reached = 0, -1
         try:
             bar = TrainingProgress(updates, self.step, self._voxels) if self._progress else Silent()
@@ -205,17 +223,23 @@ class Trainer:
                     loop = Loop(session, self._cadence, self._rule, steps)
                     try:
                         session.start(self._parameters, self._momenta, self.step)
+                        self._note_libraries(session.crew.libraries)
                         with stopping_on_signals(loop):
                             self._follow(loop, updates, progress)
                         return self.curve
                     except LOST as error:
-                        restarts = restarts + 1 if self._saved_step == reached else 1
-                        reached = self._saved_step
+                        restarts = restarts + 1 if self._kept_step == reached else 1
+                        reached = self._kept_step
                         if restarts > _MOST_RESTARTS:
-                            raise self._failure(f"workers were lost {restarts} times") from error
+                            raise ClusterError(f"workers were lost {restarts} times") from error
                         self._rewind()
                         progress.message(f"a worker was lost; replaying from update {self.step}")
-        except (TaskError, ClusterError) as error:
+        except ClusterError as error:
+            self._rewind()
+            if self._kept_step > self._checkpoint_step:
+                self._save()
+            raise self._failure(str(error)) from error
+        except TaskError as error:
             raise self._failure(str(error)) from error
         finally:
             self._rewind()
@@ -236,26 +260,50 @@ class Trainer:
                 self.curve.validation.append(self.step, held_out.loss, held_out.error, seconds)
                 progress.validated(held_out.loss)
             if outcome.parameters is not None and outcome.momenta is not None:
-                self._save(outcome.parameters, outcome.momenta)
+                self._keep(outcome.parameters, outcome.momenta, checkpoint=outcome.checkpoint)
             if self.curve.stalled(self.early_stopping):
                 progress.message(f"no improvement in {self.early_stopping} validations; stopping")
                 return
-        if self.step > self._saved_step:
-            progress.message(f"a worker was lost; stopping at update {self._saved_step}")
+        if self.step > self._kept_step:
+            progress.message(f"a worker was lost; stopping at update {self._kept_step}")
+            self._rewind()
+            if self._kept_step > self._checkpoint_step:
+                self._save()
 
-    def _save(self, parameters: Parameters, momenta: Parameters) -> None:
-        """Write a checkpoint of this step; where that fails, the last one stays what counts."""
-        before = self._parameters, self._momenta, self._saved_step
-        self._parameters, self._momenta, self._saved_step = parameters, momenta, self.step
+    def _keep(self, parameters: Parameters, momenta: Parameters, *, checkpoint: bool) -> None:
+        """Take a snapshot as what to go on from; where its checkpoint fails, the last one is."""
+        before = self._parameters, self._momenta, self._kept_step
+        self._parameters, self._momenta, self._kept_step = parameters, momenta, self.step
+        if checkpoint:
+            try:
+                self._save()
+            except TrainingError:
+                self._parameters, self._momenta, self._kept_step = before
+                raise
+
+    def _save(self) -> None:
+        """Write a checkpoint of the last snapshot."""
         try:
             self.checkpoint = save_checkpoint(self.folder, self.state, keep=self.keep)
         except CheckpointError as error:
-            self._parameters, self._momenta, self._saved_step = before
             raise self._failure(str(error)) from error
+        self._checkpoint_step = self._kept_step
+
+    def _note_libraries(self, found: Fingerprint | None) -> None:
+        """Remember what the workers compute with, for the checkpoints."""
+        before, self._libraries = self._libraries, found or {}
+        different = difference(before, self._libraries, "before", "now")
+        if self._kept_step and different:
+            warnings.warn(
+                f"libraries changed since update {self._kept_step}, bits may differ from those of "
+                f"an uninterrupted training: {different}",
+                ClusterWarning,
+                stacklevel=3,
+            )
 
     @property
     def parameters(self) -> Parameters:
-        """Parameters of the last checkpoint (or the initial ones), ZNN's layout."""
+        """Parameters of the last snapshot (or the initial ones), ZNN's layout."""
         return self._parameters
 
     @property
@@ -265,7 +313,7 @@ class Trainer:
             network=format_znn(self.network),
             parameters=self._parameters,
             momenta=self._momenta,
-            step=self._saved_step,
+            step=self._kept_step,
             optimizer=self.optimizer.to_dict(),
             seed=self.seed,
             loss=self.loss,
@@ -275,7 +323,7 @@ class Trainer:
             plan=self.plan.arithmetic.to_dict(),
             config=self.config,
             data={"train": self.source.fingerprint, "batch": self.batch},
-            libraries=library_fingerprint(),
+            libraries=self._libraries,
             curve=self.curve,
         )
 
@@ -285,7 +333,7 @@ class Trainer:
 
     def _rewind(self) -> None:
         """Back to the last snapshot: later updates were not saved and will be made again."""
-        self.step = self._saved_step
+        self.step = self._kept_step
         self.curve.truncate(self.step)
 
     def _failure(self, reason: str) -> TrainingError:

@@ -1,0 +1,154 @@
+"""A rehearsal: some steps of the real typed tasks on the real engine, to learn what each takes.
+
+The engine has as many threads as the plan (at most the cores of this machine), so what the threads
+cost each other, in memory bandwidth and in Python's lock, is in the figures. Patch and parameters
+are noise.
+"""
+
+import statistics
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from znn_dask.kernels.losses import loss
+from znn_dask.network import Network, NodeGroup
+from znn_dask.taskgraph.engine import Engine, Span
+from znn_dask.taskgraph.layers import Layers
+from znn_dask.taskgraph.passes import Tape
+from znn_dask.taskgraph.program import Program
+from znn_dask.taskgraph.signature import signature
+from znn_dask.taskgraph.state import Parameters, State, UpdateRule
+from znn_dask.taskgraph.tasks import Task
+from znn_dask.taskgraph.timings import Timing, Timings
+
+_ENOUGH_STEPS = 5
+_ENOUGH_SECONDS = 1.0  # short steps are repeated for so long
+_STEPS_AHEAD = 3  # as in a training granule
+_RULE = UpdateRule(1e-6, 0.9, 0.0, 1e-6)  # noise teaches nothing: stay where numbers are ordinary
+
+
+@threadpool_limits.wrap(limits=1)
+def rehearse(
+    layers: Layers, counted: Sequence[Task], threads: int, *, training: bool, budget: float
+) -> Timings:
+    """Median seconds of each task, and of the engine between two, while `threads` threads work.
+
+    `counted` are the tasks of a step with the seconds that are counted for them.
+
+    Takes at most about `budget` seconds, or two steps if those take longer.
+    """
+    engine = Engine(threads, history=100 * len(counted))
+    stage = _Stage(layers, counted, engine, training)
+    try:
+        begun = time.perf_counter()
+        stage.run(1)  # plans FFTs, fills the pool of memory
+        engine.timeline.clear()
+        first = time.perf_counter()
+        stage.run(1)
+        now = time.perf_counter()
+        step = now - first
+        wanted = max(_ENOUGH_STEPS * step, _ENOUGH_SECONDS)
+        stage.run(int(min(wanted, begun + budget - now) / step))
+    finally:
+        engine.close()
+    measured: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    for span in engine.timeline:
+        measured[span.name].append(span.end - span.start)
+    alike: dict[str, list[Timing]] = defaultdict(list)
+    for task in counted:
+        timing = Timing(statistics.median(measured[task.id]), task.seconds)
+        alike[signature(layers, task.id, training=training)].append(timing)
+    known = {name: _mean(timings) for name, timings in alike.items()}
+    return Timings({threads: known}, {"job_seconds": _between(engine.timeline)})
+
+
+def _mean(timings: Sequence[Timing]) -> Timing:
+    seconds, counted = (statistics.fmean(values) for values in zip(*timings, strict=True))
+    return Timing(seconds, counted)
+
+
+def _between(timeline: Iterable[Span]) -> float:
+    """Median seconds from the end of a job to the start of the next one on its thread."""
+    ends: dict[int, float] = {}
+    gaps = []
+    for span in timeline:  # those of one thread are in order
+        if span.thread in ends:
+            gaps.append(span.start - ends[span.thread])
+        ends[span.thread] = span.end
+    return statistics.median(gaps)
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """A patch: maps (z, y, x, c) keyed by node group."""
+
+    inputs: Mapping[str, np.ndarray]
+    targets: Mapping[str, np.ndarray]
+    weights: Mapping[str, np.ndarray | None] = field(default_factory=dict)
+
+
+class _Stage:
+    """A state in training, step after step, as in a granule of whole steps."""
+
+    def __init__(
+        self, layers: Layers, tasks: Sequence[Task], engine: Engine, training: bool
+    ) -> None:
+        self._layers, self._engine, self._training = layers, engine, training
+        self._program = Program(layers, tasks, engine)
+        rng = np.random.default_rng(0)
+        self._patch = _patch(layers, rng)
+        parameters = _parameters(layers.network, rng)
+        self._state = State.from_parameters(
+            layers.network, parameters, dtype=layers.arithmetic.dtype
+        )
+        self._loss = loss("square")
+        self._step = 0
+
+    def run(self, steps: int) -> None:
+        """So many steps; returns when all their jobs are done."""
+        under_way: deque[Tape] = deque()
+        for _ in range(steps):
+            under_way.append(self._begin_step())
+            if len(under_way) > _STEPS_AHEAD:
+                self._engine.wait(under_way.popleft().jobs.values())
+        for tape in under_way:
+            self._engine.wait(tape.jobs.values())
+        self._engine.wait(self._state.jobs.values())
+
+    def _begin_step(self) -> Tape:
+        program, state = self._program, self._state
+        at = (self._step, 0)
+        tape = program.load(lambda: self._patch, at, at, training=self._training)
+        program.forward(state, tape)
+        if self._training:
+            program.loss(tape, self._apply_loss)
+            self._state = program.update(state, program.backward(state, tape), _RULE)
+        self._step += 1
+        return tape
+
+    def _apply_loss(self, tape: Tape) -> None:
+        for name, target in self._patch.targets.items():
+            tape.output_gradients[name] = self._loss(tape.maps[name], target).gradient
+
+
+def _patch(layers: Layers, rng: np.random.Generator) -> _Noise:
+    def maps(nodes: Iterable[NodeGroup]) -> dict[str, np.ndarray]:
+        return {
+            node.name: rng.standard_normal((*layers.sizes[node.name], node.size), np.float32)
+            for node in nodes
+        }
+
+    return _Noise(maps(layers.network.inputs), maps(layers.network.outputs))
+
+
+def _parameters(network: Network, rng: np.random.Generator) -> Parameters:
+    """Kernels that keep the scale of a map (ZNN's layout), biases 0."""
+    parameters: Parameters = {}
+    for name, shape in network.parameter_shapes().items():
+        values = rng.standard_normal(shape, np.float32)
+        parameters[name] = values * (values[0].size ** -0.5 if values.ndim > 1 else 0)
+    return parameters

@@ -1,0 +1,50 @@
+"""What the engine's threads did: the last jobs one by one, and all of them in sums."""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+
+class Span(NamedTuple):
+    """One job on a timeline; `start` and `end` in seconds of its clock.
+
+    `name` is `(kind, layer, block)`; `forced` tells a type-2 job that a type-1 job waited for.
+    """
+
+    thread: int
+    start: float
+    end: float
+    name: tuple[str, str, int]
+    type: int
+    forced: bool
+
+
+@dataclass(slots=True)
+class Totals:
+    """Seconds that threads spent, since they began.
+
+    Attributes
+    ----------
+    type1, type2, forced
+        In jobs of type 1, of type 2 in a gap, and of type 2 that a type-1 job waited for.
+    idle
+        Waiting for work.
+    jobs
+        Jobs run.
+    """
+
+    type1: float = 0.0
+    type2: float = 0.0
+    forced: float = 0.0
+    idle: float = 0.0
+    jobs: int = 0
+
+    @property
+    def busy(self) -> float:
+        """Seconds in jobs."""
+        return self.type1 + self.type2 + self.forced
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __sub__(self, other: "Totals") -> "Totals":
+        return Totals(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
