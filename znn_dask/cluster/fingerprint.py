@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 import numpy as np
-import pyfftw
 import threadpoolctl
 
 Fingerprint = dict[str, str]
@@ -16,15 +15,14 @@ def library_fingerprint() -> Fingerprint:
 
     Two processes with equal fingerprints give equal bits for equal work: ``blas`` names numpy's
     BLAS with the kernel family it picked for this processor, ``simd`` the instruction sets that
-    numpy's own loops dispatch on, ``fftw_alignment`` those that FFTW looks for.
+    numpy's own loops dispatch on, ``llvmlite`` the compiler of our own.
     """
     simd = np.show_config(mode="dicts")["SIMD Extensions"]
     return {
         "blas": _blas(),
-        "fftw_alignment": str(pyfftw.simd_alignment),
+        "llvmlite": version("llvmlite"),
         "machine": platform.machine(),
         "numpy": np.__version__,
-        "pyfftw": version("pyfftw"),
         "simd": " ".join([*simd.get("baseline", []), *simd.get("found", [])]),
     }
 

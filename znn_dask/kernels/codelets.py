@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from znn_dask.kernels.compiler import Compiled
 from znn_dask.kernels.dft import Complex, dft, inverse_real_dft, real_dft
-from znn_dask.kernels.machine_code import Compiled, Function, Integer, Vector
+from znn_dask.kernels.machine_code import Function, Integer, Vector
 
 Points = tuple[int, int]
 ALL = 1 << 40
@@ -122,7 +123,9 @@ def complex_to_factor(
     line = _Line("complex_to_factor", dtype)
     with line.function.loop(line.columns, line.function.lanes) as i:
         line.begin(i)
-        points = [Complex(line.load(j, 0, gather), line.load(j, 1, gather)) for j in range(source[1])]
+        points = [
+            Complex(line.load(j, 0, gather), line.load(j, 1, gather)) for j in range(source[1])
+        ]
         for k, z in enumerate(dft(_padded(points, n, source[0], Complex(0)), -1)):
             a, b = z.re, -z.im if conjugate else z.im
             parts = (a, b, a + b) if side == "left" else (b - a, a + b, a)

@@ -24,8 +24,9 @@ from znn_dask.kernels.codelets import (
     points_below,
     product,
 )
+from znn_dask.kernels.compiler import Compiled, vector_bytes
 from znn_dask.kernels.geometry import AxisTiles
-from znn_dask.kernels.machine_code import Compiled, Function, Integer, vector_bytes
+from znn_dask.kernels.machine_code import Function, Integer
 from znn_dask.kernels.memory import ALIGNMENT, empty
 
 Operand = tuple[Compiled, np.ndarray]  # how it is transformed along depth, half spectrum
@@ -39,7 +40,7 @@ _ARGUMENTS = (
     *(f"{h}{what}" for h in _HALVES for what in ("", "_f", "_depth", "_part", "_row", "_column")),
     *(f"{h}_{what}" for h in _HALVES for what in ("codelet", "size", "rows", "columns", "packed")),
     *(f"{s}{what}" for s in _FACTORS for what in ("", "_f", "_part", "_row")),
-    *("wide", "wide_add", "wides", "narrow", "narrow_add", "narrows"),
+    *("wide", "wide_add", "wides", "narrow", "narrow_add", "narrows", "cleared"),
 )
 
 
@@ -49,7 +50,7 @@ def forward(axis: AxisTiles, X: np.ndarray, W: np.ndarray, Y: np.ndarray) -> Non
     left = complex_to_factor(n, (0, n), "left", False, False, dtype), X
     right = complex_to_factor(n, (0, axis.kernel), "right", False, False, dtype), W
     back = complex_to_complex(n, 1, (0, n), _outputs(axis), False, dtype), Y
-    _run(axis, False, -(-Y.shape[1] // axis.step), left, right, back)
+    _run(axis, -(-Y.shape[1] // axis.step), left, right, back)
 
 
 def input_gradient(axis: AxisTiles, G: np.ndarray, W: np.ndarray, D: np.ndarray) -> None:
@@ -59,7 +60,7 @@ def input_gradient(axis: AxisTiles, G: np.ndarray, W: np.ndarray, D: np.ndarray)
     left = complex_to_factor(n, _outputs(axis), "left", False, False, dtype), G
     right = complex_to_factor(n, (0, axis.kernel), "right", True, True, dtype), W.swapaxes(3, 4)
     back = complex_to_complex(n, 1, (0, n), (0, n), True, dtype), D
-    _run(axis, False, -(-G.shape[1] // axis.step), left, right, back)
+    _run(axis, -(-G.shape[1] // axis.step), left, right, back, cleared=D.shape[1])
 
 
 def kernel_gradient(axis: AxisTiles, X: np.ndarray, G: np.ndarray, W: np.ndarray) -> None:
@@ -69,7 +70,7 @@ def kernel_gradient(axis: AxisTiles, X: np.ndarray, G: np.ndarray, W: np.ndarray
     left = complex_to_factor(n, (0, n), "left", True, False, dtype), X
     right = complex_to_factor(n, _outputs(axis), "right", False, False, dtype), G
     back = complex_to_complex(n, 1, (0, n), (0, axis.kernel), False, dtype), W
-    _run(axis, True, -(-G.shape[1] // axis.step), left, right, back)
+    _run(axis, -(-G.shape[1] // axis.step), left, right, back, summed=True)
 
 
 def _outputs(axis: AxisTiles) -> Points:
@@ -78,9 +79,17 @@ def _outputs(axis: AxisTiles) -> Points:
 
 
 def _run(
-    axis: AxisTiles, summed: bool, tiles: int, left: Operand, right: Operand, back: Operand
+    axis: AxisTiles,
+    tiles: int,
+    left: Operand,
+    right: Operand,
+    back: Operand,
+    *,
+    summed: bool = False,
+    cleared: int = 0,
 ) -> None:
-    """Run the loops over `tiles` tiles along depth: with sums over tiles, or of each tile."""
+    """Run the loops over `tiles` tiles along depth: the product of each, or `summed` over them.
+    The first `cleared` planes of `back` are set to zero before."""
     dtype = back[1].dtype
     vectors = -(-right[1].shape[4] * dtype.itemsize // vector_bytes())
     padded = vectors * vector_bytes()  # rows of right factors and products: whole registers
@@ -101,6 +110,7 @@ def _run(
         "at_once": at_once,
         "wides": vectors // 2,
         "narrows": vectors % 2,
+        "cleared": cleared,
     }
     for name, registers in (("wide", 2), ("narrow", 1)):
         arguments[name] = product(registers, False, dtype).address
@@ -151,7 +161,8 @@ def _map_product(dtype: np.dtype[Any]) -> Compiled:
                 *(f["R"] + f["R_row"] * term, f["R_f"], f["R_part"], ALL),
                 f["right_columns"] * at_once,
             )
-        f.clear(f["back"] + f["back_f"] * q, f["back_depth"] * f["back_size"])
+        with f.loop(f["cleared"]) as plane:
+            f.clear(f["back"] + f["back_f"] * q + f["back_depth"] * plane, f["back_part"] * 2)
         with f.loop(f["plane_tiles"], f["at_once"]) as first:
             count = f.smaller(f["plane_tiles"] - first, f["at_once"])
             _to_factor(f, "left", "L", q, first, count)

@@ -1,7 +1,7 @@
 """The discrete Fourier transform as plain formulas, for numbers of any kind.
 
-Numbers that are known to be zero are the integer 0, and cost nothing where the arithmetic of the
-others drops it. So transforms of real, of mirrored and of zero-padded points need no formulas of
+Numbers that are known to be zero are plain zeros, and cost nothing where the arithmetic of the
+others drops them. So transforms of real, of mirrored and of zero-padded points need no formulas of
 their own: see `machine_code.Vector`, with which these formulas become code.
 """
 
@@ -114,28 +114,13 @@ def _odd_prime(x: Sequence[Complex], sign: int) -> list[Complex]:
 
 
 def _root(k: int, n: int) -> tuple[float, float]:
-    """exp(2 pi i k / n) with the symmetries of the circle exact to the last bit."""
-    k %= n
-    if 2 * k > n:
-        c, s = _root(n - k, n)
-        return c, -s
-    if 4 * k > n:
-        c, s = _root_fraction(n - 2 * k, 2 * n)
-        return -c, s
-    return _root_fraction(2 * k, 2 * n)
-
-
-def _root_fraction(k: int, n: int) -> tuple[float, float]:
-    """The first quadrant, with sines and cosines of its two halves the same numbers."""
-    if 8 * k > n:
-        s, c = _root_fraction_octant(n - 4 * k, 4 * n)
-        return c, s
-    return _root_fraction_octant(4 * k, 4 * n)
-
-
-def _root_fraction_octant(k: int, n: int) -> tuple[float, float]:
-    angle = 2 * math.pi * k / n
-    return math.cos(angle), math.sin(angle)
+    """exp(2 pi i k / n), with the symmetries of the circle exact to the last bit."""
+    octant, rest = divmod(8 * (k % n), n)
+    angle = math.pi / 4 * (n - rest if octant % 2 else rest) / n
+    c, s = math.cos(angle), math.sin(angle)
+    if octant in (1, 2, 5, 6):
+        c, s = s, c
+    return (-c if octant in (2, 3, 4, 5) else c), (-s if octant >= 4 else s)
 
 
 def _least_factor(n: int) -> int:

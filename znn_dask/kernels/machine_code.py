@@ -16,19 +16,16 @@ computed once. Lanes never mix and nothing is reordered: the bits do not depend 
 registers.
 """
 
-import ctypes
 import itertools
 import struct
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, Union
 
-import llvmlite.binding as llvm
 import numpy as np
 
-_compiling = threading.Lock()
+from znn_dask.kernels.compiler import Compiled, compile_function, vector_bytes
+
 _numbers = itertools.count()
 
 
@@ -82,7 +79,7 @@ class Vector:
 
     def __add__(self, other: Union["Vector", int]) -> Union["Vector", int]:
         if not isinstance(other, Vector):
-            assert other == 0, "only zero is a vector and a number"
+            assert other == 0, f"{other} is no vector: only zero is both"
             return self
         # The larger factor goes in front of the sum, so the one within is at most 1.
         a, b = sorted((self, other), key=lambda v: (-abs(v.factor), v.name))
@@ -102,20 +99,6 @@ class Vector:
 
     def __rsub__(self, other: int) -> Union["Vector", int]:
         return -self + other
-
-
-class Compiled:
-    """A function of named 64-bit integers. It runs without the interpreter's lock."""
-
-    def __init__(self, address: int, arguments: Sequence[str]) -> None:
-        self.address = address
-        self._arguments = tuple(arguments)
-        self._function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(arguments))(address)
-
-    def __call__(self, **arguments: int) -> None:
-        if len(arguments) != len(self._arguments):
-            raise TypeError(f"arguments {set(arguments) ^ set(self._arguments)} do not fit")
-        self._function(*(arguments[name] for name in self._arguments))
 
 
 class Function:
@@ -183,7 +166,7 @@ class Function:
         if mask is None:
             return Vector(self, self._now(f"load {self.vector}, ptr {pointer}, align 4"))
         v = self.vector
-        call = f"call {v} @llvm.masked.load.{self._suffix}.p0(ptr align 4 {pointer}, "
+        call = f"call {v} @llvm.masked.load.{self._suffix}.p0(ptr {pointer}, i32 4, "
         return Vector(self, self._now(f"{call}{self._mask} {mask}, {v} zeroinitializer)"))
 
     def gather(self, address: Integer, step: Integer, mask: str) -> Vector:
@@ -197,7 +180,7 @@ class Function:
             f"inttoptr {wide} {self.value(f'add {wide} {base}, {offsets}')} to <{self.lanes} x ptr>"
         )
         call = f"call {v} @llvm.masked.gather.{self._suffix}.v{self.lanes}p0("
-        call += f"<{self.lanes} x ptr> align 4 {pointers}, {self._mask} {mask}, "
+        call += f"<{self.lanes} x ptr> {pointers}, i32 4, {self._mask} {mask}, "
         return Vector(self, self._now(f"{call}{v} zeroinitializer)"))
 
     def load_everywhere(self, address: Integer) -> Vector:
@@ -211,13 +194,20 @@ class Function:
             self._lines.append(f"store {self.vector} {name}, ptr {pointer}, align 4")
             return
         call = f"call void @llvm.masked.store.{self._suffix}.p0({self.vector} {name}, "
-        self._lines.append(f"{call}ptr align 4 {pointer}, {self._mask} {mask})")
+        self._lines.append(f"{call}ptr {pointer}, i32 4, {self._mask} {mask})")
 
     def clear(self, address: Integer, size: Integer) -> None:
         """Set `size` bytes to zero."""
         self._lines.append(
             f"call void @llvm.memset.p0.i64(ptr {self._pointer(address)}, i8 0, "
             f"i64 {size.name}, i1 false)"
+        )
+
+    def copy(self, source: Integer, target: Integer, size: Integer) -> None:
+        """Copy `size` bytes."""
+        self._lines.append(
+            f"call void @llvm.memcpy.p0.p0.i64(ptr {self._pointer(target)}, "
+            f"ptr {self._pointer(source)}, i64 {size.name}, i1 false)"
         )
 
     def scratch(self) -> Integer:
@@ -266,12 +256,13 @@ class Function:
         text = "\n".join(
             [
                 f"declare {v} @llvm.fma.{s}({v}, {v}, {v})",
-                f"declare {v} @llvm.masked.load.{s}.p0(ptr, {m}, {v})",
-                f"declare void @llvm.masked.store.{s}.p0({v}, ptr, {m})",
+                f"declare {v} @llvm.masked.load.{s}.p0(ptr, i32, {m}, {v})",
+                f"declare void @llvm.masked.store.{s}.p0({v}, ptr, i32, {m})",
                 f"declare {v} @llvm.masked.gather.{s}.v{self.lanes}p0"
-                f"(<{self.lanes} x ptr>, {m}, {v})",
+                f"(<{self.lanes} x ptr>, i32, {m}, {v})",
                 f"declare {m} @llvm.get.active.lane.mask.v{self.lanes}i1.i64(i64, i64)",
                 "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
+                "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",
                 f'define void @"{self.name}"({parameters}) nounwind {{',
                 "entry:",
                 *self._variables,
@@ -280,8 +271,7 @@ class Function:
                 "}",
             ]
         )
-        with _compiling:
-            return Compiled(_compile(text, self.name), tuple(self._arguments))
+        return Compiled(compile_function(text, self.name), tuple(self._arguments))
 
     # ---- text
 
@@ -327,45 +317,3 @@ class Variable:
     def set(self, vector: Vector | int) -> None:
         f = self._function
         f._lines.append(f"store {f.vector} {f._name(vector)}, ptr {self._pointer}, align 64")
-
-
-@cache
-def vector_bytes() -> int:
-    """Bytes of the widest registers here."""
-    return 64 if llvm.get_host_cpu_features().get("avx512f") else 32
-
-
-@cache
-def _machine() -> Any:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return _new_machine()
-
-
-def _new_machine() -> Any:
-    return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
-        opt=3,
-        jit=True,
-    )
-
-
-@cache
-def _engine() -> Any:
-    """Owner of all machine code, for the life of the process."""
-    machine = _machine()
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine()), machine
-
-
-def _compile(text: str, name: str) -> int:
-    engine, machine = _engine()
-    module = llvm.parse_assembly(text)
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-    llvm.create_pass_builder(machine, options).getModulePassManager().run(
-        module, llvm.create_pass_builder(machine, options)
-    )
-    engine.add_module(module)
-    engine.finalize_object()
-    return int(engine.get_function_address(name))

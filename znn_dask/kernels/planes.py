@@ -1,7 +1,7 @@
 """Transforms of the planes of a map, all tiles of a plane, to half spectra and back.
 
-A map is seen here as (depth, b, c, channel), where depth is the axis along which passes are cut into
-blocks. A half spectrum is transformed along b and c only::
+A map is seen here as (depth, b, c, channel), where depth is the axis along which passes are cut
+into blocks. A half spectrum is transformed along b and c only::
 
     half spectrum (frequency of the plane, depth, 2, tile, channel)
 
@@ -24,19 +24,21 @@ from znn_dask.kernels.codelets import (
     points_below,
     real_to_half,
 )
+from znn_dask.kernels.compiler import Compiled, vector_bytes
 from znn_dask.kernels.geometry import AxisTiles
-from znn_dask.kernels.machine_code import Compiled, Function, Integer, vector_bytes
+from znn_dask.kernels.machine_code import Function, Integer
 from znn_dask.kernels.memory import ALIGNMENT, empty
 
 Plane = tuple[AxisTiles, AxisTiles]
 
 _LINES_BYTES = 40_000  # transformed lines of a tile, in the nearest cache
+_STAGE_BYTES = 1_200_000  # the spectrum of a plane, in the next one
 _ARGUMENTS = (
     *("lines", "columns", "depth", "map", "map_depth", "map_b", "map_c", "size_b", "size_c"),
     *("tiles_b", "step_b", "phases_b", "dilation_b", "points_b"),
     *("tiles_c", "step_c", "phases_c", "dilation_c", "frequencies_c"),
     *("half", "half_depth", "half_fb", "half_fc", "half_part", "half_tile"),
-    *("channels", "at_once", "buffer", "buffer_line"),
+    *("channels", "at_once", "buffer", "buffer_line", "stage", "stage_depth", "staged"),
 )
 
 
@@ -94,6 +96,16 @@ def _run(
         "buffer": buffer.ctypes.data,
         "buffer_line": buffer_line,
     }
+    # What is written here and there is gathered in the second-level cache, and copied in order.
+    plane_bytes = half.shape[0] * half.strides[0]
+    packed = half.strides[2] == half.shape[3] * half.strides[3] == half[0, 0, 0].nbytes
+    staged = packed and plane_bytes <= _STAGE_BYTES
+    stage = empty((plane_bytes,), np.uint8) if staged else half
+    arguments |= {
+        "stage": stage.ctypes.data,
+        "stage_depth": 0 if staged else half.strides[1],
+        "staged": plane_bytes if staged else 0,
+    }
     arguments |= zip(("map_depth", "map_b", "map_c"), x.strides[:3], strict=True)
     arguments |= zip(
         ("half_fc", "half_depth", "half_part", "half_tile"), half.strides[:4], strict=True
@@ -106,23 +118,25 @@ def _run(
 
 @cache
 def _forward(dtype: np.dtype[Any]) -> Compiled:
-    """`lines` along c into the buffer, then `columns` along b."""
+    """`lines` along c into the buffer, then `columns` along b into the stage."""
     f = Function("plane_forward", _ARGUMENTS, dtype)
-    with _tiles(f) as (half, voxel, first_b, points_c, part, channels):
-        with f.loop(f["points_b"]) as j:
-            within = f.select(first_b + j * f["dilation_b"], f["size_b"], points_c, f.integer(0))
-            f.call(
-                f["lines"],
-                *(voxel + f["map_b"] * f["dilation_b"] * j, f["map_c"] * f["dilation_c"], 0),
-                *(within, 0),
-                *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL, channels),
-            )
-        with f.loop(f["frequencies_c"]) as k:
-            f.call(
-                f["columns"],
-                *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL, 0),
-                *(half + f["half_fc"] * k, f["half_fb"], f["half_part"], ALL, channels),
-            )
+    with f.loop(f["depth"]) as d:
+        stage = f["stage"] + f["stage_depth"] * d
+        with _tiles(f, stage, d) as (half, voxel, first_b, points_c, part, channels):
+            with f.loop(f["points_b"]) as j:
+                f.call(
+                    f["lines"],
+                    *(voxel + f["map_b"] * f["dilation_b"] * j, f["map_c"] * f["dilation_c"], 0),
+                    *(_within(f, first_b + j * f["dilation_b"], points_c), 0),
+                    *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL, channels),
+                )
+            with f.loop(f["frequencies_c"]) as k:
+                f.call(
+                    f["columns"],
+                    *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL, 0),
+                    *(half + f["half_fc"] * k, f["half_fb"], f["half_part"], ALL, channels),
+                )
+        f.copy(stage, f["half"] + f["half_depth"] * d, f["staged"])
     return f.compile()
 
 
@@ -130,30 +144,35 @@ def _forward(dtype: np.dtype[Any]) -> Compiled:
 def _inverse(dtype: np.dtype[Any]) -> Compiled:
     """`columns` along b into the buffer, then `lines` along c."""
     f = Function("plane_inverse", _ARGUMENTS, dtype)
-    with _tiles(f) as (half, voxel, first_b, points_c, part, channels):
-        with f.loop(f["frequencies_c"]) as k:
-            f.call(
-                f["columns"],
-                *(half + f["half_fc"] * k, f["half_fb"], f["half_part"], ALL, 0),
-                *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL, channels),
-            )
-        with f.loop(f["points_b"]) as j:
-            within = f.select(first_b + j * f["dilation_b"], f["size_b"], points_c, f.integer(0))
-            f.call(
-                f["lines"],
-                *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL, 0),
-                *(voxel + f["map_b"] * f["dilation_b"] * j, f["map_c"] * f["dilation_c"], 0),
-                *(within, channels),
-            )
+    with f.loop(f["depth"]) as d:
+        source = f["half"] + f["half_depth"] * d
+        with _tiles(f, source, d) as (half, voxel, first_b, points_c, part, channels):
+            with f.loop(f["frequencies_c"]) as k:
+                f.call(
+                    f["columns"],
+                    *(half + f["half_fc"] * k, f["half_fb"], f["half_part"], ALL, 0),
+                    *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL, channels),
+                )
+            with f.loop(f["points_b"]) as j:
+                f.call(
+                    f["lines"],
+                    *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL, 0),
+                    *(voxel + f["map_b"] * f["dilation_b"] * j, f["map_c"] * f["dilation_c"], 0),
+                    *(_within(f, first_b + j * f["dilation_b"], points_c), channels),
+                )
     return f.compile()
 
 
+def _within(f: Function, position: Integer, points_c: Integer) -> Integer:
+    """Points of a line within the map: none where the line itself is not."""
+    return f.select(position, f["size_b"], points_c, f.integer(0))
+
+
 @contextmanager
-def _tiles(f: Function) -> Iterator[tuple[Integer, ...]]:
-    """Loops over planes, tiles and groups of channels: (half spectrum, first voxel and its position
-    along b, points along c within the map, bytes of a row of the buffer, channels)."""
+def _tiles(f: Function, half: Integer, d: Integer) -> Iterator[tuple[Integer, ...]]:
+    """Loops over the tiles of plane d and groups of channels: (half spectrum, first voxel and its
+    position along b, points along c within the map, bytes of a row of the buffer, channels)."""
     with (
-        f.loop(f["depth"]) as d,
         f.loop(f["tiles_b"]) as tile_b,
         f.loop(f["phases_b"]) as phase_b,
         f.loop(f["tiles_c"]) as tile_c,
@@ -165,7 +184,7 @@ def _tiles(f: Function) -> Iterator[tuple[Integer, ...]]:
         tile = (row_of_tiles + tile_c) * f["phases_c"] + phase_c
         offset = channel * f.itemsize
         yield (
-            f["half"] + f["half_depth"] * d + f["half_tile"] * tile + offset,
+            half + f["half_tile"] * tile + offset,
             f["map"] + f["map_depth"] * d + f["map_b"] * first_b + f["map_c"] * first_c + offset,
             first_b,
             points_below(f["size_c"], first_c, f["dilation_c"]),

@@ -21,6 +21,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from znn_dask.kernels import depth, planes
 from znn_dask.kernels.codelets import Points
@@ -97,6 +98,19 @@ class Tiled:
         """Frequencies of a plane along b and c."""
         _, b, c = self.axes
         return (self.tile[b], self.tile[c] // 2 + 1)
+
+    @property
+    def kernel_spectrum_bytes(self) -> int:
+        return self.kernel[self.axes[0]] * self._apart(*self.channels)[1]
+
+    @property
+    def map_spectra_bytes(self) -> int:
+        """Bytes of the spectra of input and output gradient."""
+        C, K = self.channels
+        block = whole(self.output_size)
+        inputs, outputs = _length(self._inputs(block)), _length(self._outputs(block))
+        tiles = self.plane_tiles
+        return inputs * self._apart(tiles, C)[1] + outputs * self._apart(tiles, K)[1]
 
     def rows(self) -> tuple[int, int]:
         axis = self.grid.row_axis
@@ -205,12 +219,12 @@ class Tiled:
 
     def _outputs(self, block: Box) -> slice:
         """Outputs of `block` along depth. Raises ValueError where it cuts through tiles."""
-        self.grid.span(block)
+        self.grid.check(block)
         return block[self.axes[0]]
 
     def _inputs(self, block: Box) -> slice:
         """Inputs that `block` reads along depth."""
-        self.grid.span(block)
+        self.grid.check(block)
         return self.input_box(block)[self.axes[0]]
 
     def _by_axes(self, array: np.ndarray) -> np.ndarray:
@@ -220,12 +234,25 @@ class Tiled:
         return array.transpose(*self.axes, 3)
 
     def _half_spectrum(self, depth: int, rows: int, columns: int) -> np.ndarray:
-        """Array (frequencies of the plane, depth, 2, rows, columns), see `planes`."""
-        b, c = self._plane
-        each = depth * 2 * rows * columns
-        apart = odd_lines(each * self.dtype.itemsize) // self.dtype.itemsize
-        padded = empty((b.edge * (c.edge // 2 + 1), apart), self.dtype)
-        return padded[:, :each].reshape(-1, depth, 2, rows, columns)
+        """Array (frequencies of the plane, depth, 2, rows, columns), see `planes`. In memory the
+        planes lie one after the other."""
+        item = self.dtype.itemsize
+        one, plane = self._apart(rows, columns)
+        padded = empty((depth, plane // item), self.dtype)
+        return as_strided(
+            padded,
+            (self._frequencies, depth, 2, rows, columns),
+            (one, plane, rows * columns * item, columns * item, item),
+        )
+
+    def _apart(self, rows: int, columns: int) -> tuple[int, int]:
+        """Bytes from one frequency of a plane to the next, and from one plane to the next."""
+        one = odd_lines(2 * rows * columns * self.dtype.itemsize)
+        return one, odd_lines(self._frequencies * one)
+
+    @property
+    def _frequencies(self) -> int:
+        return math.prod(self.plane_frequencies)
 
 
 def _length(part: slice) -> int:
@@ -239,4 +266,6 @@ def _at(half: np.ndarray, depth: slice) -> np.ndarray:
 
 def _kernels_in_one_row(half: np.ndarray) -> np.ndarray:
     """View (.., 1, in * out) of (.., in, out)."""
-    return half.reshape(*half.shape[:3], 1, -1)
+    *others, rows, columns = half.shape
+    *steps, row, column = half.strides
+    return as_strided(half, (*others, 1, rows * columns), (*steps, rows * row, column))
