@@ -65,6 +65,31 @@ def test_plan_refuses_what_does_not_fit(project: Path, capsys: pytest.CaptureFix
     assert "would fit" in done.err
 
 
+def test_plan_measures_what_is_unknown_and_all_on_demand(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clusters: list[bool] = []
+    monkeypatch.setattr("znn_dask.cluster.machine.measure_cluster", lambda: clusters.append(True))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    command = ("plan", project / "tiny.znn", "--output-size", "1,6,6", "--threads", "1")
+    first = run(capsys, *command)
+    assert first.code == 0
+    assert "(measured on this machine)" in first.out
+    (timings,) = (tmp_path / "znn-dask").glob("*.json")
+    measured = timings.read_text()
+    assert run(capsys, *command).out == first.out
+    assert timings.read_text() == measured
+    assert not clusters
+    assert run(capsys, *command, "--refresh").code == 0
+    assert timings.read_text() != measured
+    assert len(clusters) == 1
+    assert run(capsys, *command, "--workers", "2").code == 0
+    assert len(clusters) == 2
+
+
 def test_help_and_info_load_neither_dask_nor_zarr() -> None:
     code = (
         "import sys; from znn_dask.cli import main; main(['--help']); main(['info', 'small3d']);"

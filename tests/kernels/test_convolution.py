@@ -232,3 +232,29 @@ def test_errors_name_both_values():
     conv = make_convolution("tiled", (20, 20, 20), (5, 5, 5), tile=(8, 8, 8))
     with pytest.raises(ValueError, match="cuts through tiles of 4 outputs"):
         conv.allocate_input_spectrum((slice(0, 6), slice(0, 16), slice(0, 16)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [(1, 16), (5, 5), (37, 3), (6, 40), (2, 130)])
+def test_direct_loops_of_every_shape(channels, dtype):
+    """Partly filled vectors, several groups of them, and blocks of channels of two sizes."""
+    for kernel, dilation, size in (
+        ((1, 3, 3), (1, 4, 4), (1, 15, 34)),
+        ((2, 2, 2), (1, 2, 1), (4, 6, 47)),
+        ((1, 1, 1), (1, 1, 1), (2, 3, 11)),
+    ):
+        conv = make_convolution("direct", size, kernel, dilation, channels, dtype)
+        x, w, g = problem(conv)
+        want = reference(x, w, g, dilation)
+        assert_close(run(conv, x, w, g), want, dtype)
+        assert_close(run(conv, x, w, g, cut=3, channel_step=5), want, dtype)
+
+
+def test_direct_outputs_do_not_depend_on_cuts():
+    conv = make_convolution("direct", (9, 12, 31), (3, 3, 3), channels=(11, 20), dtype=np.float32)
+    x, w, g = problem(conv)
+    whole_y, _, whole_dw = run(conv, x, w, g)
+    for cut, channel_step in ((2, 11), (7, 4)):
+        y, _, dw = run(conv, x, w, g, cut, channel_step)
+        np.testing.assert_array_equal(y, whole_y)
+        np.testing.assert_array_equal(dw, whole_dw)

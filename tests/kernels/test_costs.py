@@ -13,7 +13,7 @@ ONE = (1, 1, 1)
 
 def test_large_filters_are_tiled_and_pointwise_ones_direct():
     assert choose_algorithm((32, 32, 32), (7, 7, 7), ONE, (40, 40))[0] == "tiled"
-    assert choose_algorithm((1, 64, 64), (1, 4, 4), (1, 8, 8), (48, 48))[0] == "tiled"
+    assert choose_algorithm((1, 64, 64), (1, 9, 9), (1, 8, 8), (48, 48))[0] == "tiled"
     assert choose_algorithm((32, 32, 32), ONE, ONE, (40, 40)) == ("direct", None)
     assert choose_algorithm((1, 8, 8), (1, 3, 3), ONE, (2, 2))[0] == "direct"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from znn_dask.kernels.codelets import ALL, complex_to_complex, complex_to_factor, product
-from znn_dask.kernels.compiler import vector_bytes
+from znn_dask.kernels.jit import vector_bytes
 from znn_dask.kernels.machine_code import Function
 
 

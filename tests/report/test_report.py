@@ -14,7 +14,6 @@ from znn_dask.report import (
     Section,
     Table,
     save,
-    schedule_gantt,
     slice_panels,
     write_report,
 )
@@ -61,22 +60,6 @@ def test_overlay_leaves_background_grey() -> None:
     assert np.array_equal(drawn[:, 0], grey[:, 0])
     assert not np.allclose(drawn[:, 2], grey[:, 2])
     assert outlines(ids).tolist() == [[True, False, False]] * 2
-
-
-def test_gantt_shows_kinds_and_shares(tmp_path: Path) -> None:
-    tasks = [
-        (0, 10.0, 10.5, "forward conv1", "type-1"),
-        (0, 10.5, 11.0, "update", "type-2"),
-        (1, 10.0, 10.5, "spectrum", "forced"),
-    ]
-    figure = schedule_gantt(tasks, title="One update")
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert {"100%", "50%", "forward conv1"} <= set(texts)
-    assert len(figure.legends[0].get_texts()) == 3
-    save(figure, tmp_path / "gantt.png", dpi=40)
-    save(schedule_gantt([]), tmp_path / "empty.png", dpi=40)
-    with pytest.raises(ValueError, match="'type-3'"):
-        schedule_gantt([(0, 0.0, 1.0, "x", "type-3")])
 
 
 class Outline(HTMLParser):

@@ -45,10 +45,9 @@ def test_the_arithmetic_depends_on_what_is_computed():
         choose_arithmetic(SMALL, SIZE).digest,
         choose_arithmetic(SMALL, SIZE, "float64").digest,
         choose_arithmetic(SMALL, (6, 16, 16)).digest,
-        choose_arithmetic(SMALL, SIZE, algorithm="direct").digest,
         choose_arithmetic(SMALL, SIZE, algorithm="fft").digest,
     }
-    assert len(digests) == 5
+    assert len(digests) == 4
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -119,7 +118,7 @@ def test_the_table_names_every_edge_group(name: str, training: bool):
     network, size = NETWORKS[name]
     made = plan(network, size, threads=2, slowness=1.0, training=training)
     lines = made.explain().splitlines()
-    assert all(len(line.rstrip()) <= 140 for line in lines)
+    assert all(len(line.rstrip()) <= 120 for line in lines)
     firsts = [line.split()[0] for line in lines if line.strip()]
     for edge in network.edges:
         assert edge.name in firsts

@@ -1,6 +1,7 @@
 """Measured seconds in plans: rehearsed once, shared by networks, estimated where unknown."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ PLANS = importlib.import_module("znn_dask.taskgraph.plan")  # its function has t
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known at first, and rehearsals are short."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("znn_dask.taskgraph.rehearsal._ENOUGH_SECONDS", 0.05)
 
 
 def network(width: int = 6) -> Network:
@@ -121,3 +124,18 @@ def test_the_arithmetic_does_not_follow_the_clock():
     before = plan(network(), SIZE).arithmetic
     assert plan(network(), SIZE, measure=True).arithmetic == before
     assert plan(network(), SIZE, refresh=True).arithmetic.digest == before.digest
+
+
+def test_long_steps_wait_for_dask_once_and_workers_for_each_other():
+    machine = {"hop_seconds": 0.5, "bytes_per_second": 1e6}
+    made = plan(network(), SIZE, slowness=1e5)
+    assert made.steps_per_granule == 0
+    slow = replace(made, timings=Timings(constants=machine))
+    assert slow.update_seconds == pytest.approx(slow.schedule.step_seconds + 0.5)
+    two = replace(slow, workers=2)
+    assert two.update_seconds > slow.update_seconds
+    assert two.schedule.step_seconds == slow.schedule.step_seconds
+    short = replace(slow, slowness=1.0)
+    assert short.update_seconds == short.schedule.step_seconds
+    forward = replace(slow, training=False, workers=2)
+    assert forward.update_seconds == forward.schedule.step_seconds

@@ -1,6 +1,7 @@
 """The store of measured seconds: round trips, damage, and several processes at once."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,16 @@ def test_processes_that_write_at_once_lose_nothing(cache: Path):
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert set(stored().tasks[1]) == {f"{name}-{i}" for name in "abc" for i in range(20)}
     assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".lock"]
+
+
+def test_files_of_other_versions_do_not_pile_up(cache: Path):
+    cache.mkdir()
+    for i in range(12):
+        old = cache / f"timings-{i:02}.json"
+        old.write_text("{}")
+        os.utime(old, (i, i))
+    store(Timings({1: {"a": Timing(1, 1)}}))
+    kept = {path.name for path in cache.glob("timings-*.json")}
+    assert len(kept) == 8
+    assert {f"timings-{i:02}.json" for i in range(5, 12)} < kept
+    assert stored()

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -67,15 +68,16 @@ def measure(
     if seconds <= 0:
         raise ValueError(f"seconds is {seconds:g}: give a positive number")
     threads = threads or cores()
-    made = plan(
+    planned = partial(
+        plan,
         network,
         output_size,
         threads=threads,
         dtype=dtype,
         algorithm=algorithm,
         training=not forward_only,
-        measure=True,
     )
+    made = planned()
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(1))
         spec = TrainingSpec(network, made.arithmetic, "square", noise_source(network, output_size))
@@ -96,6 +98,7 @@ def measure(
                 break
             for name, run in runs.items():
                 times[name].append(run(count))
+    predicted = planned(measure=True)  # not before: a rehearsal takes the memory of a run
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {
         "output_size": list(output_size),
@@ -105,8 +108,8 @@ def measure(
         "update_s": medians.get("update"),
         "kernels_only_update_s": medians.get("kernels_only_update"),
         "forward_s": medians["forward"],
-        "predicted_update_s": None if forward_only else made.update_seconds,
-        "predicted_forward_s": made.update_seconds if forward_only else None,
+        "predicted_update_s": None if forward_only else predicted.update_seconds,
+        "predicted_forward_s": predicted.update_seconds if forward_only else None,
         "peak_rss_bytes": peak,
         "rss_above_idle_bytes": max(0, peak - idle),
         "predicted_bytes": made.bytes,
@@ -115,7 +118,7 @@ def measure(
         "steps_per_granule": made.steps_per_granule,
         "arithmetic": made.arithmetic.digest,
         "machine": {"processor": processor(), "cores": cores()},
-        "plan": made.to_dict()["layers"],
+        "plan": predicted.to_dict()["layers"],
     }
 
 

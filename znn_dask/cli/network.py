@@ -44,6 +44,7 @@ def plan(
     output_size: Size,
     workers: int = 1,
     threads: int | None = None,
+    batch: int | None = None,
     memory_limit: Memory | None = None,
     algorithm: Algorithm = "auto",
     dtype: Literal["float32", "float64"] = "float32",
@@ -55,7 +56,7 @@ def plan(
     """Show how a network will be computed: algorithm and tile per layer, predicted time and memory.
 
     Times are those of this machine: layers that were never measured on it are rehearsed, once, for
-    some seconds.
+    some seconds. So are, for several workers, Dask and the way between two of them.
 
     Example:
 
@@ -71,6 +72,8 @@ def plan(
         Workers of the cluster; each computes whole patches of a batch.
     threads
         Threads of each worker; all cores of this machine when not given.
+    batch
+        Patches of one update; one for each worker when not given.
     memory_limit
         Memory of a worker, such as 8GB. More is refused, with an output patch that would fit.
     algorithm
@@ -80,19 +83,25 @@ def plan(
     forward
         Plan the forward pass alone, as for prediction.
     refresh
-        Measure all layers again.
+        Measure all again.
     json_
         Print JSON instead of a table.
     gantt
-        Draw the simulated schedule into this .svg or .png file.
+        Draw the simulated schedule into this .svg, .html or .png file.
     """
-    from znn_dask.cluster.local import cores
+    from znn_dask.cluster.machine import measure_cluster
+    from znn_dask.taskgraph.distribution import distribute
+    from znn_dask.taskgraph.explain import table
+    from znn_dask.taskgraph.machine import cores
     from znn_dask.taskgraph.plan import plan as make_plan
+    from znn_dask.taskgraph.timings import stored
 
-    for name, value in (("workers", workers), ("threads", threads)):
+    for name, value in (("workers", workers), ("threads", threads), ("batch", batch)):
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value}: give at least 1")
     network = open_network(net)
+    if refresh or (workers > 1 and "hop_seconds" not in stored().constants):
+        measure_cluster()
     made = make_plan(
         network,
         output_size,
@@ -105,11 +114,12 @@ def plan(
         measure=True,
         refresh=refresh,
     )
-    text = json.dumps(made.to_dict(), indent=2) if json_ else made.explain()
+    spread = distribute(made, batch)
+    text = json.dumps(spread.to_dict(), indent=2) if json_ else table(made, batch)
     if gantt is not None:
-        from znn_dask.report.schedule import plan_gantt
+        from znn_dask.report.schedule import plan_gantt, save_gantt
 
         title = f"{net}, output patch {','.join(map(str, output_size))}"
-        plan_gantt(made, title=title).savefig(gantt, dpi=150)
+        save_gantt(plan_gantt(spread, title=title), gantt)
         say(f"schedule drawn in {gantt}")
     print(text)

@@ -19,6 +19,7 @@ def train(
     *,
     scheduler: str | None = None,
     resume: Switch = False,
+    any_worker: Switch = False,
     set_: Overrides = (),
     example: Switch = False,
 ) -> int:
@@ -41,6 +42,8 @@ def train(
         given.
     resume
         Go on from the latest checkpoint in the configuration's folder.
+    any_worker
+        Use workers with other libraries too; the result then depends on which worker computed what.
     set_
         Override a key, as section.key=value; may be given several times.
     example
@@ -53,6 +56,8 @@ def train(
         return 0
     if config is None:
         raise ValueError("no configuration given; `znn-dask train --example` prints one")
+    if any_worker:
+        set_ = (*set_, "execution.any_worker=true")
     settings = load_config(config, set_)
 
     from znn_dask.cluster.local import dashboard_link, local_cluster

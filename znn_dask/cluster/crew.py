@@ -3,13 +3,19 @@
 import time
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import CancelledError
+from contextlib import suppress
 
 from distributed import Client
 
 from znn_dask.cluster.checks import ClusterError, ClusterWarning
 from znn_dask.cluster.fingerprint import Fingerprint, difference
-from znn_dask.cluster.members import Member, members, merged, most_common
+from znn_dask.cluster.members import (
+    Member,
+    members,
+    merged,
+    most_common,
+    reaching_scheduler,
+)
 from znn_dask.cluster.plugin import install
 
 _WAIT_SECONDS = 120.0  # for a first worker
@@ -60,13 +66,12 @@ class Crew:
         while True:
             waited = time.monotonic() - began
             present: list[Member] = []
-            try:
-                install(self._client)
+            if self._client.status == "closed":  # until then it went on looking for the scheduler
+                raise ClusterError("the scheduler is gone")
+            with suppress(OSError):
+                with reaching_scheduler(self._client):
+                    install(self._client)
                 present = members(self._client)
-            except (OSError, CancelledError) as error:
-                # Until it closes, the client goes on looking for the scheduler.
-                if self._client.status == "closed" or waited > _WAIT_SECONDS:
-                    raise ClusterError("the scheduler is gone") from error
             if alike := self._alike(present):
                 return alike
             if present and waited > _LIKENESS_SECONDS:

@@ -1,6 +1,8 @@
 """Who is in the cluster: its workers with their threads, hosts and libraries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,10 +48,21 @@ def present_workers(client: Client) -> dict[str, Any]:
     OSError
         If the scheduler does not answer.
     """
-    if client.status in ("closing", "closed"):  # as when the scheduler was gone for too long
-        raise OSError(f"the client of {client.scheduler.address} is closed")
-    identity = client.sync(client.scheduler.identity, n_workers=-1)
+    with reaching_scheduler(client):
+        identity = client.sync(client.scheduler.identity, n_workers=-1)
     return dict(identity["workers"])
+
+
+@contextmanager
+def reaching_scheduler(client: Client) -> Iterator[None]:
+    """Raise OSError for whatever Dask raises when the scheduler does not answer."""
+    try:
+        yield
+    except Exception as error:
+        unreached = isinstance(error, OSError | CancelledError)
+        if client.status == "running" and not unreached:
+            raise  # else the client is closing, as it does when the scheduler stays away
+        raise OSError("the scheduler does not answer") from error
 
 
 def members(client: Client) -> list[Member]:

@@ -147,7 +147,7 @@ class Session:
         try:
             present = self.crew.present()
         except OSError as error:
-            raise WorkerLostError("the scheduler does not answer") from error
+            raise WorkerLostError(str(error)) from error
         if present:
             self._look(present)
         return self._best != self._placement
@@ -235,7 +235,7 @@ class Session:
             try:
                 present = present_workers(self.client)
             except OSError as error:
-                raise WorkerLostError("the scheduler does not answer") from error
+                raise WorkerLostError(str(error)) from error
             if gone := [address for address in self.workers if address not in present]:
                 raise WorkerLostError(f"worker {gone[0]} has left the cluster")
 

@@ -9,6 +9,7 @@ import numpy as np
 from znn_dask.demo.results import Results
 from znn_dask.network import draw
 from znn_dask.report import Fact, Picture, Section, Table, slice_panels, write_report
+from znn_dask.report.gantt_svg import svg
 from znn_dask.report.schedule import span_gantt
 from znn_dask.segmentation.scores import Scores
 from znn_dask.taskgraph.engine import Span
@@ -143,7 +144,7 @@ def _computing(results: Results) -> Section:
     if drawn := _window(results.timeline, _UPDATES_DRAWN * step):
         pictures = [
             Picture(
-                span_gantt(drawn, title="What the threads did, measured while it trained"),
+                svg(span_gantt(drawn, title="What the threads did, measured while it trained")),
                 "The backward pass computes gradients from the last layer to the first (type 1, "
                 "the next task waits for them). Gradients of kernels, their updates and their "
                 "transforms (type 2) fill the gaps, up to the moment when the next forward pass "

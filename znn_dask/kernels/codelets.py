@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from znn_dask.kernels.compiler import Compiled
 from znn_dask.kernels.dft import Complex, dft, inverse_real_dft, real_dft
+from znn_dask.kernels.jit import Compiled
 from znn_dask.kernels.machine_code import Function, Integer, Vector
 
 Points = tuple[int, int]

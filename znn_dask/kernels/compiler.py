@@ -1,73 +1,226 @@
-"""LLVM as a compiler in the process."""
+"""Machine code made to measure: loops over vectors, compiled by LLVM while the program runs.
+
+A kernel is written once, in Python, as a function that emits its loops; it is compiled for the
+shapes at hand in some tens of milliseconds, so that sums stay in registers and offsets are
+constants (ZNN's "statically compiled" kernels, without a compiler to install). The order of every
+sum is as written, and products and sums are fused everywhere: the bits depend neither on the width
+of the machine's vectors nor on threads.
+"""
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
 
-_compiling = threading.Lock()
+_INTEGER = ir.IntType(64)
+_LANE = ir.IntType(32)
+_BIT = ir.IntType(1)
+
+# LLVM compiles under this lock; what it made is never freed, for any thread may be running it.
+_lock = threading.Lock()
+_libraries: list[Any] = []
+
+Compiled = Callable[..., None]
 
 
-class Compiled:
-    """A function of named 64-bit integers. It runs without the interpreter's lock."""
+class Code:
+    """One function being written: arrays of one floating type, then integers, as arguments.
 
-    def __init__(self, address: int, arguments: Sequence[str]) -> None:
-        self.address = address
-        self._arguments = tuple(arguments)
-        self._function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(arguments))(address)
+    `reals` and `integers` name the arguments in the order in which the compiled function wants
+    them: addresses, then 64-bit integers. Offsets are in elements.
+    """
 
-    def __call__(self, **arguments: int) -> None:
-        if arguments.keys() != set(self._arguments):
-            raise TypeError(f"arguments {set(arguments) ^ set(self._arguments)} do not fit")
-        self._function(*(arguments[name] for name in self._arguments))
+    def __init__(self, dtype: np.dtype[Any], reals: Sequence[str], integers: Sequence[str]) -> None:
+        self.real = ir.FloatType() if dtype == np.float32 else ir.DoubleType()
+        self._align = dtype.itemsize
+        self._suffix = "f32" if dtype == np.float32 else "f64"
+        self._module = ir.Module()
+        pointer = ir.PointerType(self.real)
+        types = [pointer] * len(reals) + [_INTEGER] * len(integers)
+        function = ir.Function(self._module, ir.FunctionType(ir.VoidType(), types), "kernel")
+        for argument in function.args[: len(reals)]:
+            argument.add_attribute("noalias")
+        self._arguments = dict(zip((*reals, *integers), function.args, strict=True))
+        self._build = ir.IRBuilder(function.append_basic_block("entry"))
+        self._types = [ctypes.c_void_p] * len(reals) + [ctypes.c_int64] * len(integers)
+
+    def __getitem__(self, name: str) -> Any:
+        """The argument of that name."""
+        return self._arguments[name]
+
+    def arguments(self, *names: str) -> tuple[Any, ...]:
+        """Several of them."""
+        return tuple(self[name] for name in names)
+
+    def compile(self) -> Compiled:
+        """The function written so far; it may run in several threads, without Python's lock."""
+        self._build.ret_void()
+        with _lock:
+            machine, features = _machine()
+            module = llvm.parse_assembly(str(self._module))
+            passes = llvm.create_new_module_pass_manager()
+            passes.add_sroa_pass()
+            passes.add_instruction_combine_pass()
+            passes.add_jump_threading_pass()
+            passes.add_simplify_cfg_pass()
+            passes.run(module, llvm.create_pass_builder(machine, llvm.PipelineTuningOptions(2)))
+            engine = llvm.create_mcjit_compiler(module, machine)
+            engine.finalize_object()
+            _libraries.append((engine, features))
+            address = engine.get_function_address("kernel")
+        return ctypes.CFUNCTYPE(None, *self._types)(address)
+
+    # Integers
+
+    def integer(self, value: Any) -> Any:
+        return ir.Constant(_INTEGER, value) if isinstance(value, int) else value
+
+    def sum(self, *terms: Any) -> Any:
+        total = self.integer(terms[0])
+        for term in terms[1:]:
+            total = self._build.add(total, self.integer(term))
+        return total
+
+    def difference(self, a: Any, b: Any) -> Any:
+        return self._build.sub(self.integer(a), self.integer(b))
+
+    def product(self, a: Any, b: Any) -> Any:
+        return self._build.mul(self.integer(a), self.integer(b))
+
+    def dot(self, a: Sequence[Any], b: Sequence[Any]) -> Any:
+        """a[0] b[0] + a[1] b[1] + .."""
+        return self.sum(*(self.product(*pair) for pair in zip(a, b, strict=True)))
+
+    def smaller(self, a: Any, b: Any) -> Any:
+        a, b = self.integer(a), self.integer(b)
+        return self._build.select(self._build.icmp_signed("<", a, b), a, b)
+
+    def larger(self, a: Any, b: Any) -> Any:
+        a, b = self.integer(a), self.integer(b)
+        return self._build.select(self._build.icmp_signed(">", a, b), a, b)
+
+    def ceiling(self, a: Any, b: Any) -> Any:
+        """a / b rounded up, at least 0; b > 0."""
+        a = self.larger(self.integer(a), 0)
+        return self._build.sdiv(self.sum(a, self.difference(b, 1)), self.integer(b))
+
+    @contextmanager
+    def loop(self, start: Any, stop: Any, step: int = 1) -> Iterator[Any]:
+        """The statements inside, for start, start + step, .. below stop."""
+        build = self._build
+        with build.goto_entry_block():
+            counter = build.alloca(_INTEGER)
+        build.store(self.integer(start), counter)
+        head, body, end = (build.append_basic_block() for _ in range(3))
+        build.branch(head)
+        build.position_at_end(head)
+        index = build.load(counter)
+        build.cbranch(build.icmp_signed("<", index, self.integer(stop)), body, end)
+        build.position_at_end(body)
+        yield index
+        build.store(build.add(index, self.integer(step)), counter)
+        build.branch(head)
+        build.position_at_end(end)
+
+    # Vectors
+
+    def at(self, pointer: Any, offset: Any) -> Any:
+        """Address `offset` elements after `pointer`."""
+        return self._build.gep(pointer, [self.integer(offset)])
+
+    def base(self, pointer: Any, offset: Any) -> Any:
+        """The same, for many accesses at constant offsets from there.
+
+        LLVM would look for a cleverer pointer for each of them, and take most of its time for it.
+        """
+        name = "llvm.launder.invariant.group.p0"
+        return self._call(name, pointer.type, [self.at(pointer, offset)])
+
+    def variable(self, width: int) -> Any:
+        """A vector that can be set: it lives in a register."""
+        with self._build.goto_entry_block():
+            return self._build.alloca(ir.VectorType(self.real, width))
+
+    def get(self, variable: Any) -> Any:
+        return self._build.load(variable)
+
+    def set(self, variable: Any, value: Any) -> None:
+        self._build.store(value, variable)
+
+    def zero(self, width: int) -> Any:
+        return ir.Constant(ir.VectorType(self.real, width), None)
+
+    def load(self, pointer: Any, width: int, lanes: int | None = None) -> Any:
+        """`width` elements; those after the first `lanes` are zero and not read."""
+        vector = ir.VectorType(self.real, width)
+        address = self._build.bitcast(pointer, ir.PointerType(vector))
+        if lanes is None or lanes == width:
+            return self._build.load(address, align=self._align)
+        mask = _mask(width, lanes)
+        name = f"llvm.masked.load.v{width}{self._suffix}.p0"
+        arguments = [address, _LANE(self._align), mask, self.zero(width)]
+        return self._call(name, vector, arguments)
+
+    def store(self, value: Any, pointer: Any, width: int, lanes: int | None = None) -> None:
+        """Write the first `lanes` (or all) of `width` elements."""
+        address = self._build.bitcast(pointer, ir.PointerType(value.type))
+        if lanes is None or lanes == width:
+            self._build.store(value, address, align=self._align)
+            return
+        name = f"llvm.masked.store.v{width}{self._suffix}.p0"
+        self._call(name, ir.VoidType(), [value, address, _LANE(self._align), _mask(width, lanes)])
+
+    def spread(self, pointer: Any, width: int) -> Any:
+        """The element there in every lane."""
+        scalar = self._build.load(pointer)
+        undefined = ir.Constant(ir.VectorType(self.real, width), ir.Undefined)
+        first = self._build.insert_element(undefined, scalar, _LANE(0))
+        lanes = ir.Constant(ir.VectorType(_LANE, width), None)
+        return self._build.shuffle_vector(first, undefined, lanes)
+
+    def add(self, a: Any, b: Any) -> Any:
+        return self._build.fadd(a, b)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """a b + c, rounded once."""
+        return self._call(f"llvm.fma.v{a.type.count}{self._suffix}", a.type, [a, b, c])
+
+    def _call(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        function = self._module.globals.get(name)
+        if function is None:
+            types = [a.type for a in arguments]
+            function = ir.Function(self._module, ir.FunctionType(result, types), name)
+        return self._build.call(function, arguments)
 
 
 @cache
-def vector_bytes() -> int:
-    """Bytes of the widest registers here."""
-    return 64 if llvm.get_host_cpu_features().get("avx512f") else 32
+def registers() -> tuple[int, int]:
+    """(number of vector registers, bytes of one) of this machine."""
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 32, 64
+    return (16, 32) if features.get("avx") else (32, 16)
 
 
 @cache
-def _machine() -> Any:
+def _target() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    return _new_machine()
+    return llvm.Target.from_default_triple()
 
 
-def _new_machine() -> Any:
-    return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
-        opt=3,
-        jit=True,
-    )
+def _machine() -> tuple[Any, str]:
+    features = llvm.get_host_cpu_features().flatten()
+    cpu = llvm.get_host_cpu_name()
+    return _target().create_target_machine(cpu=cpu, features=features, opt=2), features
 
 
-@cache
-def _engine() -> Any:
-    """Owner of all machine code, for the life of the process."""
-    machine = _machine()
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine()), machine
-
-
-def compile_function(text: str, name: str) -> int:
-    """Address of function `name` of a module in LLVM's language, optimised for this processor."""
-    with _compiling:
-        return _compile(text, name)
-
-
-def _compile(text: str, name: str) -> int:
-    engine, machine = _engine()
-    module = llvm.parse_assembly(text)
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-    llvm.create_pass_builder(machine, options).getModulePassManager().run(
-        module, llvm.create_pass_builder(machine, options)
-    )
-    engine.add_module(module)
-    engine.finalize_object()
-    return int(engine.get_function_address(name))
+def _mask(width: int, lanes: int) -> Any:
+    bits = [_BIT(int(lane < lanes)) for lane in range(width)]
+    return ir.Constant(ir.VectorType(_BIT, width), bits)

@@ -11,20 +11,18 @@ from itertools import product
 import numpy as np
 
 from znn_dask.kernels.convolution import Algorithm, Convolution
-from znn_dask.kernels.direct import CHUNK_BYTES, Direct
+from znn_dask.kernels.direct import Direct
 from znn_dask.kernels.geometry import Triple
 from znn_dask.kernels.tiled import Tiled
 from znn_dask.kernels.tiles import whole_map_tile
 
-EDGES = (4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 18, 20, 24, 28, 30, 32)
+EDGES = (4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32)
 """Tile edges worth considering: with small factors, and of few enough points for the registers."""
 
 _REGISTER = 64  # bytes
 _LINE = 0.75e-9  # seconds of a register of complex points in a transform, per n log2 n
-_PRODUCT = 120e9  # flop/s of complex matrix products, of whole registers of columns
-_DIRECT = 110e9  # flop/s of real products of large matrices
-_HALF_SPEED = 8  # a matrix with a side of this size reaches half of it
-_GATHER = 11e9  # bytes/s
+_PRODUCT = 1.25e9  # products of a complex value and a register of complex columns, per second
+_DIRECT = 3.8e9  # products of a value and a vector added to sums in registers, per second
 _MEMORY = 8e9  # bytes/s
 _CALL = 20e-6  # seconds of one numpy call, or of one compiled loop, with the views it needs
 
@@ -134,18 +132,17 @@ def _direct_cost(conv: Direct) -> Cost:
     C, K = conv.channels
     item = conv.dtype.itemsize
     taps = math.prod(conv.kernel)
-
-    def correlation(voxels: int, columns: int, rows: int) -> float:
-        gather = item * voxels * taps * columns / _GATHER if taps > 1 else 0.0
-        rate = _DIRECT * _efficiency(rows, taps * columns)
-        chunks = 1 + item * voxels * taps * columns / CHUNK_BYTES
-        flops = 2 * voxels * taps * columns * rows
-        return flops / rate * item / 4 + gather + chunks * _CALL
-
     outputs, inputs = math.prod(conv.output_size), math.prod(conv.input_size)
-    forward = correlation(outputs, C, K)
-    backward = correlation(inputs, K, C)
-    return Cost(0.0, 0.0, forward, 0.0, 0.0, backward, 1.05 * forward)
+
+    def seconds(rows: int, columns: int, nbytes: int) -> float:
+        vectors = -(-columns * item // _REGISTER)
+        return outputs * taps * rows * vectors / _DIRECT + nbytes / _MEMORY + _CALL
+
+    # what it writes; the gradient is copied before, and again where the input needs its zeros
+    forward = seconds(C, K, item * outputs * K)
+    backward = seconds(K, C, item * (inputs * C + 2 * outputs * K))
+    gradient = seconds(C, K, item * taps * C * K)
+    return Cost(0.0, 0.0, forward, 0.0, 0.0, 1.1 * backward, 1.1 * gradient)
 
 
 def _tiled_cost(conv: Tiled) -> Cost:
@@ -173,9 +170,9 @@ def _tiled_cost(conv: Tiled) -> Cost:
     def kernels_along_depth() -> float:
         return frequencies * C * _line(depth.edge) * registers(K)
 
-    def product(columns: int, others: int) -> float:
-        flops = 8 * frequencies * depth.edge * depth.tiles * depth.phases * tiles * others
-        return flops * registers(columns) * _REGISTER / item * item / 4 / _PRODUCT
+    def multiply(columns: int, others: int) -> float:
+        rows = frequencies * depth.edge * depth.tiles * depth.phases * tiles
+        return rows * others * registers(columns) / _PRODUCT
 
     of_kernels = memory(depth.kernel, C * K)
     x_lines, y_lines = memory(inputs * tiles, C), memory(depth.size * tiles, K)
@@ -184,21 +181,17 @@ def _tiled_cost(conv: Tiled) -> Cost:
         input_spectrum=planes(inputs * tiles, b.edge, C),
         kernel_spectrum=planes(depth.kernel, b.kernel, C * K),
         product=along_depth(tiles * C) + along_depth(tiles * K) + kernels_along_depth()
-        + product(K, C) + x_lines + y_lines + of_kernels,
+        + multiply(K, C) + x_lines + y_lines + of_kernels,
         output=planes(depth.size * tiles, b.outputs, K),
         gradient_spectrum=planes(depth.size * tiles, b.outputs, K),
         input_gradient=along_depth(tiles * C) + along_depth(tiles * K) + 2 * kernels_along_depth()
-        + product(C, K) + x_lines + y_lines + of_kernels
+        + multiply(C, K) + x_lines + y_lines + of_kernels
         + planes(inputs * tiles, b.edge, C) + adding,
         kernel_gradient=along_depth(tiles * C) + along_depth(tiles * K) + kernels_along_depth()
-        + product(K, C) + x_lines + y_lines + of_kernels
+        + multiply(K, C) + x_lines + y_lines + of_kernels
         + planes(depth.kernel, b.kernel, C * K),
     )  # fmt: skip
 
 
 def _line(edge: int) -> float:
     return _LINE * edge * math.log2(edge + 1)
-
-
-def _efficiency(*sides: int) -> float:
-    return math.prod(side / (side + _HALF_SPEED) for side in sides)

@@ -1,29 +1,31 @@
-"""Convolution without transforms: rows of the input gathered per output voxel, times the kernels.
+"""Convolution without transforms, by loops compiled for its channels (see `direct_code`).
 
-Work goes through chunks of output voxels whose gathered rows stay in cache. Where the chunks are
-cut depends on shapes only.
+Every output is one sum over taps and input channels, in one order wherever it is computed. Kernel
+gradients sum over chunks of voxels that stay in cache; where they are cut depends on shapes only.
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
+from znn_dask.kernels import direct_code
+from znn_dask.kernels.direct_code import lanes
 from znn_dask.kernels.geometry import (
     Box,
     Triple,
     box_shape,
     dilated_input,
-    origin,
     split,
     whole,
 )
 from znn_dask.kernels.memory import empty, zeros
 
-CHUNK_BYTES = 1 << 19
-"""Gathered rows of one chunk: they should stay in the second-level cache."""
+# Of one chunk of a kernel gradient: its maps should stay in the second-level cache, and short sums
+# lose fewer digits.
+_CHUNK_BYTES = 1 << 19
+_CHUNK_VOXELS = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,6 @@ class Direct:
     @property
     def signature(self) -> Hashable:
         return ("direct", self.output_size, self.channels[1], self.dtype.char)
-
-    @property
-    def _taps(self) -> int:
-        return math.prod(self.kernel)
 
     def rows(self) -> tuple[int, int]:
         axis = next((a for a in range(3) if self.output_size[a] > 1), 0)
@@ -80,7 +78,7 @@ class Direct:
         self, X: np.ndarray, W: np.ndarray, block: Box, accumulate: np.ndarray | None = None
     ) -> np.ndarray:
         x = self._region(X, self.input_box(block))
-        y = self._correlate(x, W[::-1, ::-1, ::-1], box_shape(block))
+        y = self._correlate(x, W[::-1, ::-1, ::-1], box_shape(block), (0, 0, 0), x.shape[:3])
         if accumulate is None:
             return y
         accumulate += y
@@ -93,60 +91,68 @@ class Direct:
         out[block] = g
 
     def input_gradient(self, G: np.ndarray, W: np.ndarray, block: Box) -> np.ndarray:
-        size = box_shape(self.input_box(block))
-        margins = tuple((k - 1) * s for k, s in zip(self.kernel, self.dilation, strict=True))
-        padded = zeros(
-            (*(n + m for n, m in zip(size, margins, strict=True)), self.channels[1]), self.dtype
-        )
-        padded[*(slice(m, n) for n, m in zip(size, margins, strict=True))] = G[block]
-        return self._correlate(padded, W.swapaxes(3, 4), size)
+        g = G[block]
+        low = tuple((k - 1) * s for k, s in zip(self.kernel, self.dilation, strict=True))
+        high = tuple(n + m for n, m in zip(g.shape[:3], low, strict=True))
+        lines = zeros((*g.shape[:2], high[2] + low[2], self.channels[1]), self.dtype)
+        lines[:, :, low[2] : high[2]] = g
+        return self._correlate(lines, W.swapaxes(3, 4), box_shape(self.input_box(block)), low, high)
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
         x = X[:, :, :, channels]
-        total = zeros((self._taps * x.shape[3], self.channels[1]), self.dtype)
-        for chunk in self._chunks(self.output_size, x.shape[3]):
-            total += self._gather(x, chunk).T @ G[chunk].reshape(-1, self.channels[1])
-        return total.reshape(*self.kernel, -1, self.channels[1])[::-1, ::-1, ::-1].copy()
+        inputs, outputs = x.shape[3], self.channels[1]
+        padded = lanes(outputs, self.dtype).padded
+        total = zeros((*self.kernel, inputs, padded), self.dtype)
+        x_strides, g_strides = _steps(x), _steps(G)
+        compiled = direct_code.kernel_gradient(
+            self.dtype, x_strides[2], inputs, outputs, *self.kernel[1:]
+        )
+        voxels = min(_CHUNK_VOXELS, _CHUNK_BYTES // (self.dtype.itemsize * (inputs + outputs)))
+        for chunk in split(self.output_size, voxels):
+            compiled(
+                *(a.ctypes.data for a in (x[self.input_box(chunk)], G[chunk], total)),
+                *box_shape(chunk),
+                *self.kernel,
+                *self.dilation,
+                *x_strides[:2],
+                *g_strides[:2],
+            )
+        return total[::-1, ::-1, ::-1, :, :outputs].copy()
 
-    def _correlate(self, x: np.ndarray, w: np.ndarray, size: Triple) -> np.ndarray:
-        """y[p] = sum_d x[p + d*s] w[d] of `size`, for w (kz, ky, kx, from, to)."""
-        kernels = w.reshape(-1, w.shape[4])
-        y = empty((*size, w.shape[4]), self.dtype)
-        for chunk in self._chunks(size, w.shape[3]):
-            gathered = self._gather(x, chunk)
-            part = y[chunk]
-            if part.flags.c_contiguous:
-                np.matmul(gathered, kernels, out=part.reshape(-1, w.shape[4]))
-            else:
-                part[...] = (gathered @ kernels).reshape(part.shape)
+    def _correlate(
+        self, x: np.ndarray, w: np.ndarray, size: Triple, low: Sequence[int], high: Sequence[int]
+    ) -> np.ndarray:
+        """y[p] = sum_d x[p + d*s - low] w[d] of `size`, for w (kz, ky, kx, from, to).
+
+        x holds what lies in [low, high); along the last axis it holds the zeros around it too.
+        """
+        inputs, outputs = w.shape[3:]
+        out = lanes(outputs, self.dtype)
+        if w.strides[4] != w.itemsize or out.padded > outputs:
+            whole_vectors = zeros((*w.shape[:4], out.padded), self.dtype)
+            whole_vectors[..., :outputs] = w
+            w = whole_vectors
+        y = empty((*size, outputs), self.dtype)
+        x_strides, w_strides = _steps(x), _steps(w)
+        if w.shape[:3] == (1, 1, 1) and x.flags.c_contiguous:  # one long line
+            size = high = (1, 1, math.prod(size))
+        block = -(-size[2] // -(-size[2] // out.sums))
+        compiled = direct_code.correlate(
+            self.dtype, x_strides[2], w_strides[3], inputs, outputs, block
+        )
+        start = x.ctypes.data - (low[0] * x.strides[0] + low[1] * x.strides[1])
+        compiled(
+            *(start, w.ctypes.data, y.ctypes.data),
+            *(*size, *w.shape[:3], *low, *high, *self.dilation),
+            *(*x_strides[:2], *w_strides[:3]),
+        )
         return y
 
     def _region(self, X: np.ndarray, box: Box) -> np.ndarray:
         """`box` of a whole input map, or of one that holds just that box."""
         return X[box] if X.shape[:3] == self.input_size else X[whole(box_shape(box))]
 
-    def _chunks(self, size: Triple, channels: int) -> tuple[Box, ...]:
-        row = self._taps * channels * self.dtype.itemsize
-        return split(size, max(64, CHUNK_BYTES // row))
 
-    def _gather(self, x: np.ndarray, chunk: Box) -> np.ndarray:
-        """(voxels of chunk, taps * channels): the inputs that each output voxel reads."""
-        channels = x.shape[3]
-        size = box_shape(chunk)
-        voxels = math.prod(size)
-        corner = x[origin(chunk)[0] :, origin(chunk)[1] :, origin(chunk)[2] :]
-        steps = corner.strides[:3]
-        taps = tuple(step * s for step, s in zip(steps, self.dilation, strict=True))
-        if self._taps == 1:
-            return x[chunk].reshape(voxels, channels)
-        if channels == 1:  # long runs: copy tap by tap, and let the product read it transposed
-            window = as_strided(corner, (*self.kernel, *size), (*taps, *steps))
-            by_tap = empty(window.shape, x.dtype)
-            by_tap[...] = window
-            return by_tap.reshape(self._taps, voxels).T
-        window = as_strided(
-            corner, (*size, *self.kernel, channels), (*steps, *taps, corner.strides[3])
-        )
-        gathered = empty(window.shape, x.dtype)
-        gathered[...] = window
-        return gathered.reshape(voxels, self._taps * channels)
+def _steps(array: np.ndarray) -> tuple[int, ...]:
+    """Strides in elements."""
+    return tuple(stride // array.itemsize for stride in array.strides)

@@ -24,7 +24,7 @@ from typing import Any, Union
 
 import numpy as np
 
-from znn_dask.kernels.compiler import Compiled, compile_function, vector_bytes
+from znn_dask.kernels.jit import Compiled, compile_function, vector_bytes
 
 _numbers = itertools.count()
 

@@ -24,8 +24,8 @@ from znn_dask.kernels.codelets import (
     points_below,
     real_to_half,
 )
-from znn_dask.kernels.compiler import Compiled, vector_bytes
 from znn_dask.kernels.geometry import AxisTiles
+from znn_dask.kernels.jit import Compiled, vector_bytes
 from znn_dask.kernels.machine_code import Function, Integer
 from znn_dask.kernels.memory import ALIGNMENT, empty
 

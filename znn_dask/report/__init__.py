@@ -1,6 +1,5 @@
 """Pictures of volumes and schedules, and the HTML report that shows them."""
 
-from znn_dask.report.charts import schedule_gantt
 from znn_dask.report.html import Fact, Picture, Section, Table, write_report
 from znn_dask.report.pictures import save, slice_panels
 
@@ -10,7 +9,6 @@ __all__ = [
     "Section",
     "Table",
     "save",
-    "schedule_gantt",
     "slice_panels",
     "write_report",
 ]

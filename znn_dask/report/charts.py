@@ -1,134 +1,103 @@
-"""Schedules as figures."""
+"""Schedules as matplotlib figures, for PNG."""
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from znn_dask.report.gantt import COLOURS, MEANINGS, Bar, Chart, short_name, unit
 from znn_dask.report.pictures import GRID, INK, MUTED, new_figure
 
-# Okabe and Ito's colours, which differ for colour-blind readers too
-BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"
-KINDS = {
-    "type-1": (BLUE, "", "type-1: the next result needs it"),
-    "type-2": (ORANGE, "", "type-2: fills the gaps"),
-    "forced": (VERMILION, "////", "forced: type-2 run at once for a type-1"),
-}
+_LETTERS = 176  # of a bar's name, across the figure
+_PALE = 0.72
 
 
-class Span(NamedTuple):
-    """One task of a schedule; times in seconds, kind one of "type-1", "type-2", "forced"."""
+def figure(chart: Chart) -> Figure:
+    """A Gantt chart; beside every lane stands the share of the time in which it works."""
+    lanes = len(chart.busy)
+    factor, name = unit(chart.length)
+    lane_height = max(0.16, min(0.5, 5 / max(lanes, 1)))
+    drawn = new_figure(13, 1.9 + 0.22 * len(chart.rulers) + lane_height * lanes)
+    ax = drawn.subplots()
+    for kind in chart.kinds:
+        for odd in (0, 1):
+            bars = [bar for bar in chart.bars if bar.kind == kind and bar.step % 2 == odd]
+            _draw(ax, bars, kind, factor, 1.0 if odd else _PALE)
+    if lanes <= 24:
+        for bar in chart.names:
+            _name(ax, bar, chart.length, factor)
+    for lane, busy in enumerate(chart.busy):
+        right = chart.length * factor * 1.006
+        ax.text(right, lane, f"{busy:.0%}", va="center", fontsize=8.5, color=MUTED)
+    for number, start in chart.steps:
+        ax.axvline(start * factor, color=INK, linewidth=1.2, linestyle="--")
+        style: dict[str, Any] = {"fontsize": 8.5, "color": INK, "fontweight": "bold"}
+        ax.text(start * factor, lanes - 0.42, f" step {number}", va="top", **style)
+    _rulers(ax, chart, factor)
+    _plain(ax)
+    ax.set_yticks(range(lanes), [f"thread {lane}" for lane in range(lanes)])
+    above = 0.55 + _ruler_height(lanes) * len(chart.rulers)
+    ax.set_ylim(1.03 * lanes - 0.15, -above)
+    ax.set_xlim(0, chart.length * factor * 1.04)
+    ax.set_xlabel(
+        f"time ({name}); on the right, share of it in which the thread works", color=MUTED
+    )
+    handles = [
+        Patch(facecolor=COLOURS[k], hatch=_hatch(k), edgecolor="white", label=MEANINGS[k])
+        for k in chart.kinds
+    ]
+    legend: dict[str, Any] = {"loc": "outside lower center", "ncols": 3, "frameon": False}
+    drawn.legend(handles=handles, fontsize=9, labelcolor=INK, **legend)
+    if chart.title:
+        drawn.suptitle(chart.title, fontsize=12, color=INK, fontweight="bold", x=0.06, ha="left")
+    if chart.note:
+        ax.set_title(chart.note, fontsize=9, color=MUTED, loc="left")
+    return drawn
 
-    thread: int
-    start: float
-    end: float
-    name: str
-    kind: str
+
+def _draw(ax: Any, bars: list[Bar], kind: str, factor: float, strength: float) -> None:
+    for lane in sorted({bar.lane for bar in bars}):
+        ax.broken_barh(
+            [(b.start * factor, (b.end - b.start) * factor) for b in bars if b.lane == lane],
+            (lane - 0.42, 0.84),
+            facecolor=to_rgba(COLOURS[kind], strength),
+            hatch=_hatch(kind),
+            edgecolor="white",
+            linewidth=0.4,
+        )
+
+
+def _hatch(kind: str) -> str:
+    return "////" if kind == "forced" else ""
+
+
+def _name(ax: Any, bar: Bar, length: float, factor: float) -> None:
+    text = short_name(bar.what, int((bar.end - bar.start) / length * _LETTERS - 0.6))
+    if text:
+        colour = "black" if bar.kind == "type-2" else "white"
+        middle = (bar.start + bar.end) / 2 * factor
+        ax.text(middle, bar.lane, text, ha="center", va="center", fontsize=7.5, color=colour)
+
+
+def _rulers(ax: Any, chart: Chart, factor: float) -> None:
+    apart = _ruler_height(len(chart.busy))
+    for i, (text, start, end) in enumerate(chart.rulers):
+        y = -0.55 - apart * (len(chart.rulers) - i - 0.5)
+        ax.plot([start * factor, end * factor], [y, y], color=INK, linewidth=1.4, marker="|")
+        ax.text(end * factor, y, f"  {text}", va="center", fontsize=8.5, color=INK)
+
+
+def _ruler_height(lanes: int) -> float:
+    """In lanes."""
+    return 0.6 * (1 + lanes / 16)
 
 
 def _plain(ax: Any) -> None:
     """Axes without a box, with a light grid behind the data."""
-    for side in ("top", "right"):
+    for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_color(GRID)
+    ax.spines["bottom"].set_color(GRID)
     ax.tick_params(colors=MUTED, labelsize=9, length=0)
-    ax.grid(color=GRID, linewidth=0.8)
+    ax.grid(color=GRID, linewidth=0.8, axis="x")
     ax.set_axisbelow(True)
-
-
-def _unit(seconds: float) -> tuple[float, str]:
-    """(factor, name) of the unit in which a time of that length reads well."""
-    if seconds < 1e-3:
-        return 1e6, "µs"
-    return (1e3, "ms") if seconds < 1 else (1.0, "s")
-
-
-def schedule_gantt(
-    tasks: Iterable[tuple[int, float, float, str, str]], *, title: str = ""
-) -> Figure:
-    """Gantt chart of (thread, start, end, name, kind), times in seconds.
-
-    Kinds are "type-1", "type-2" and "forced". Beside every thread stands the share of the
-    makespan in which it works.
-    """
-    spans = [Span(*task) for task in tasks]
-    unknown = sorted({s.kind for s in spans} - KINDS.keys())
-    if unknown:
-        raise ValueError(f"task kind {unknown[0]!r} is unknown; use one of {', '.join(KINDS)}")
-    threads = sorted({s.thread for s in spans})
-    begin = min((s.start for s in spans), default=0.0)
-    length = max((s.end for s in spans), default=1.0) - begin or 1.0
-    factor, unit = _unit(length)
-    figure = new_figure(11, 1.5 + 0.55 * max(1, len(threads)))
-    ax = figure.subplots()
-    for row, thread in enumerate(threads):
-        own = [s for s in spans if s.thread == thread]
-        for kind, (colour, hatch, _) in KINDS.items():
-            bars = [
-                ((s.start - begin) * factor, (s.end - s.start) * factor)
-                for s in own
-                if s.kind == kind
-            ]
-            ax.broken_barh(
-                bars,
-                (row - 0.38, 0.76),
-                facecolor=colour,
-                hatch=hatch,
-                edgecolor="white",
-                linewidth=0.6,
-            )
-        for s in own:
-            _name_bar(ax, s, row, begin, length, factor)
-        busy = sum(s.end - s.start for s in own) / length
-        ax.text(length * factor * 1.008, row, f"{busy:.0%}", va="center", fontsize=9, color=MUTED)
-    _plain(ax)
-    ax.grid(visible=False, axis="y")
-    ax.set_yticks(range(len(threads)), [f"thread {t}" for t in threads])
-    ax.set_ylim(len(threads) - 0.45, -0.55)
-    ax.set_xlim(0, length * factor * 1.06)
-    ax.set_xlabel(
-        f"time ({unit}); on the right, share of the time in which the thread works",
-        color=MUTED,
-        fontsize=10,
-    )
-    present = {s.kind for s in spans}
-    handles = [
-        Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=label)
-        for kind, (colour, hatch, label) in KINDS.items()
-        if kind in present
-    ]
-    figure.legend(
-        handles=handles,
-        loc="outside upper right",
-        ncols=3,
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-    )
-    if title:
-        ax.set_title(title, fontsize=12, color=INK, loc="left", fontweight="bold")
-    return figure
-
-
-def _name_bar(ax: Any, span: Span, row: int, begin: float, length: float, factor: float) -> None:
-    """Write the task's name into its bar where it fits."""
-    room = int((span.end - span.start) / length * 132)
-    if room < 4:
-        return
-    text = span.name if len(span.name) <= room else span.name[: room - 1] + "…"
-    middle = ((span.start + span.end) / 2 - begin) * factor
-    colour = "black" if span.kind == "type-2" else "white"
-    backing = {"facecolor": VERMILION, "edgecolor": "none", "pad": 1.2}
-    ax.text(
-        middle,
-        row,
-        text,
-        ha="center",
-        va="center",
-        fontsize=7.5,
-        color=colour,
-        clip_on=True,
-        bbox=backing if span.kind == "forced" else None,
-    )

@@ -1,41 +1,58 @@
 """Gantt charts of plans and of what an engine did."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
-from matplotlib.figure import Figure
+from znn_dask.report.gantt import Chart, chart
+from znn_dask.taskgraph.distribution import Distribution
+from znn_dask.taskgraph.explain import seconds
+from znn_dask.taskgraph.timeline import Span
 
-from znn_dask.report.charts import schedule_gantt
-from znn_dask.taskgraph import Plan
-from znn_dask.taskgraph.engine import Span
-
-_WORDS = {
-    "kernel_gradient": "kernel gradient",
-    "kernel_spectrum": "kernel FFT",
-    "bias_gradient": "bias gradient",
-    "bias_update": "bias update",
-}
+FORMATS = (".svg", ".png", ".html")
+_FIRST = 1  # the step with which the chart of a plan begins
+_STEPS = 1.3  # that it shows
 
 
-def span_gantt(spans: Iterable[Span], *, title: str = "") -> Figure:
-    """Gantt chart of jobs, simulated or from an engine's `timeline`."""
-    return schedule_gantt(
-        (
-            (span.thread, span.start, span.end, _name(span), _kind(span))
-            for span in sorted(spans, key=lambda span: span.start)
-        ),
-        title=title,
+def span_gantt(spans: Iterable[Span], *, title: str = "", note: str = "") -> Chart:
+    """Gantt chart of jobs, from an engine's `timeline`."""
+    return chart(spans, title=title, note=note)
+
+
+def plan_gantt(planned: Distribution, *, title: str = "") -> Chart:
+    """Gantt chart of a steady step, and the next one's beginning, on the busiest worker."""
+    schedule = planned.schedule
+    begin = schedule.starts[_FIRST]
+    length = _STEPS * schedule.step_seconds
+    note = (
+        f"{schedule.threads} threads, {schedule.efficiency:.0%} busy; a step takes "
+        f"{seconds(schedule.step_seconds)}: {seconds(schedule.work)} of work, critical path "
+        f"{seconds(schedule.critical_path)}; {planned.plan.basis}"
     )
+    drawn = chart(schedule.spans, title=title, note=note, window=(begin, begin + length))
+    path_binds = schedule.bound > schedule.work / schedule.threads
+    reason = "critical path" if path_binds else "work / threads"
+    rulers = (
+        (f"lower bound {seconds(schedule.bound)} ({reason})", 0.0, schedule.bound),
+        (f"a step {seconds(schedule.step_seconds)}", 0.0, schedule.step_seconds),
+    )
+    return replace(drawn, rulers=rulers)
 
 
-def plan_gantt(plan: Plan, *, title: str = "") -> Figure:
-    """Gantt chart of the schedule that a plan simulated."""
-    return span_gantt(plan.schedule.spans, title=title)
+def save_gantt(drawn: Chart, path: Path) -> None:
+    """Write a chart in the format that the ending of `path` names, one of `FORMATS`.
 
+    Raises ValueError for another ending.
+    """
+    ending = path.suffix.lower()
+    if ending == ".png":
+        from znn_dask.report.charts import figure
+        from znn_dask.report.pictures import save
 
-def _name(span: Span) -> str:
-    kind, layer, _ = span.name
-    return f"{_WORDS.get(kind, kind)} {layer}".strip()
+        save(figure(drawn), path)
+    elif ending in (".svg", ".html"):
+        from znn_dask.report.gantt_svg import html, svg
 
-
-def _kind(span: Span) -> str:
-    return "forced" if span.forced else f"type-{span.type}"
+        path.write_text((svg if ending == ".svg" else html)(drawn), encoding="utf-8")
+    else:
+        raise ValueError(f"{path} ends in {ending!r}; a schedule is drawn as {', '.join(FORMATS)}")

@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 
 from znn_dask.kernels import costs
-from znn_dask.kernels.convolution import Algorithm
-from znn_dask.kernels.geometry import Triple
+from znn_dask.kernels.convolution import Algorithm, make_convolution
+from znn_dask.kernels.geometry import Triple, box_shape, dilated_input, whole
 from znn_dask.network import EdgeGroup, Network
 from znn_dask.taskgraph.arithmetic import (
     ALGORITHMS,
@@ -16,13 +16,14 @@ from znn_dask.taskgraph.arithmetic import (
     ConvolutionArithmetic,
     PlanError,
 )
-from znn_dask.taskgraph.layers import bind_convolution, trained_nodes
+from znn_dask.taskgraph.cost import TaskCost
+from znn_dask.taskgraph.layers import Layers, bind_convolution, compile_layers, trained_nodes
 
 # A block is one task: long enough that starting it costs nothing, short enough to share out.
 _BLOCK_SECONDS = 1e-3
 _MOST_BLOCKS = 8
+_AS_GOOD = 0.01  # what the cost table may err by when two tiles are compared
 _NARROWEST_CHANNELS = 8  # matrix products with fewer rows run at a fraction of the speed
-_POOLING_PASSES = 8
 
 
 def choose_arithmetic(
@@ -59,13 +60,7 @@ def choose_arithmetic(
     choices = {
         edge.name: _choose(network, edge, sizes, algorithm, training) for edge in network.conv_edges
     }
-    draft = Arithmetic(output_size, dtype, choices, {})
-    cuts = {
-        node.name: _cut(network, node.name, sizes, draft)
-        for node in network.nodes
-        if node.type != "input"
-    }
-    return Arithmetic(output_size, dtype, choices, cuts)
+    return Arithmetic(output_size, dtype, choices, _cuts(network, sizes, choices, dtype))
 
 
 def _choose(
@@ -82,6 +77,8 @@ def _choose(
     tile: Triple | None = None
     if algorithm == "auto":
         chosen, tile = costs.choose_algorithm(*at, training=training, input_gradient=onward)
+        if training and chosen == "tiled":
+            tile = _shared_tile(at, onward)
     elif algorithm == "direct" or edge.size == (1, 1, 1):
         chosen = "direct"
     elif algorithm == "fft":
@@ -98,26 +95,69 @@ def _choose(
     return ConvolutionArithmetic(chosen, tile, -(-channels[0] // blocks))
 
 
-def _cut(
-    network: Network, node: str, sizes: Mapping[str, Triple], draft: Arithmetic
-) -> tuple[int, int, int]:
-    """(axis, step, count) of the blocks of a node group's map: whole tiles of its edges."""
-    size = sizes[node]
-    convolutions = [
-        bind_convolution(network, sizes, edge, draft)
-        for edge in network.edges_into(node)
-        if edge.type == "conv"
-    ]
-    rows = {convolution.rows() for convolution in convolutions if convolution.transforms}
-    axes = {axis for axis, _ in rows} or {next((a for a in range(3) if size[a] > 1), 0)}
+def _shared_tile(at: tuple[Triple, Triple, Triple, tuple[int, int]], onward: bool) -> Triple:
+    """The fastest tile for two threads, which share forward and backward pass by rows of tiles.
+
+    A tile may be the fastest on one core and leave a single row, on which one thread works while
+    the other waits. Among tiles as good as equal, the one with most rows.
+    """
+    judged = []
+    for tile in costs.tile_candidates(*at[:3]):
+        convolution = make_convolution("tiled", _input_size(*at[:3]), *at[1:], tile=tile)
+        axis, step = convolution.rows()
+        rows = min(_MOST_BLOCKS, -(-convolution.output_size[axis] // step))
+        cost = costs.cost(convolution)
+        alone = cost.kernel_gradient + cost.kernel_spectrum
+        seconds = (cost.update(onward) - alone) / min(rows, 2) + alone / 2
+        judged.append((seconds, rows, tile))
+    least = min(seconds for seconds, _, _ in judged)
+    good = (each for each in judged if each[0] <= least * (1 + _AS_GOOD))
+    return min(good, key=lambda each: (-each[1], each[0], each[2]))[2]
+
+
+def _input_size(output_size: Triple, kernel: Triple, dilation: Triple) -> Triple:
+    return box_shape(dilated_input(whole(output_size), kernel, dilation))
+
+
+def _cuts(
+    network: Network,
+    sizes: Mapping[str, Triple],
+    choices: Mapping[str, ConvolutionArithmetic],
+    dtype: str,
+) -> dict[str, tuple[int, int, int]]:
+    """(axis, step, count) of the blocks of every map, chosen by the seconds of its forward pass."""
+    nodes = [node.name for node in network.topological if node.type != "input"]
+    uncut = {node: (0, sizes[node][0], 1) for node in nodes}
+    output_size = sizes[network.outputs[0].name]
+    layers = compile_layers(network, Arithmetic(output_size, dtype, choices, uncut))
+    cost = TaskCost(layers)
+    cuts: dict[str, tuple[int, int, int]] = {}
+    for node in nodes:
+        axis, step = _rows(layers, node, cuts)
+        seconds = cost.forward(node, whole(sizes[node]))
+        cuts[node] = axis, step, _block_count(seconds, -(-sizes[node][axis] // step))
+    return cuts
+
+
+def _rows(layers: Layers, node: str, cuts: Mapping[str, tuple[int, int, int]]) -> tuple[int, int]:
+    """(axis, step) along which a map may be cut: at whole tiles of the convolutions into it.
+
+    Where they leave the choice, it follows the map in front, so that blocks need few blocks.
+    """
+    size = layers.sizes[node]
+    edges = layers.network.edges_into(node)
+    rows = {
+        layers.convolutions[edge.name].rows()
+        for edge in edges
+        if edge.name in layers.convolutions and layers.transformed(edge.name)
+    }
+    if not rows:
+        before = [cuts[e.input][0] for e in edges if e.input in cuts and cuts[e.input][2] > 1]
+        return next((a for a in (*before, 0, 1, 2) if size[a] > 1), 0), 1
+    axes = {axis for axis, _ in rows}
     if len(axes) > 1:  # tiles run along different axes: no cut respects both
-        return 0, size[0], 1
-    (axis,) = axes
-    step = math.lcm(*(step for _, step in rows))
-    seconds = sum(costs.cost(convolution).forward for convolution in convolutions)
-    if not convolutions:
-        seconds = _POOLING_PASSES * math.prod(size) * network.node(node).size * 4 / 5e9
-    return axis, step, _block_count(seconds, -(-size[axis] // step))
+        return 0, size[0]
+    return axes.pop(), math.lcm(*(step for _, step in rows))
 
 
 def _block_count(seconds: float, most: int) -> int:

@@ -208,7 +208,8 @@ class Engine:
                 clock.type1 += end - start
             else:
                 clock.type2 += end - start
-            self.timeline.append(Span(thread, start, end, job.name, job.type, forced))
+            step = job.priority[0] if job.priority else 0
+            self.timeline.append(Span(thread, start, end, job.name, job.type, forced, step))
         return None
 
 

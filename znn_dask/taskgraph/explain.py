@@ -1,19 +1,28 @@
 """A plan as a table for people."""
 
 import io
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from znn_dask.network.geometry import show
+from znn_dask.taskgraph.distribution import Distribution, distribute
 
 if TYPE_CHECKING:
     from znn_dask.taskgraph.plan import Plan
 
 
-def table(plan: "Plan") -> str:
-    """The plan's rows and totals as plain text, at most 120 columns."""
+_WIDTH = 120
+_PLACES = 4  # workers whose patches are listed
+
+
+def table(plan: "Plan", batch: int | None = None) -> str:
+    """The plan's rows and totals as plain text, at most 120 columns.
+
+    `batch`: patches of an update, over the plan's workers; one for each when not given.
+    """
     grid = Table(title=_title(plan), title_justify="left", box=None, pad_edge=False)
     for name in ("layer", "type", "algorithm"):
         grid.add_column(name, no_wrap=True)
@@ -34,28 +43,58 @@ def table(plan: "Plan") -> str:
             *(seconds(value) for value in (row.forward_s, row.backward_s, row.update_s)),
             nbytes(row.spectra_bytes) if row.spectra_bytes else "",
         )
-    schedule = plan.schedule
-    granule = (
-        f"one Dask task holds {plan.steps_per_granule} updates"
-        if plan.steps_per_granule
-        else "one Dask task per pass"
-    )
-    what = "update" if plan.training else "forward pass"
-    others = ""
-    if plan.workers > 1:
-        others = f" of each of {plan.workers} workers, a patch each, exchange not counted"
-    summary = (
-        f"predicted {what}: {seconds(plan.update_seconds)} on {plan.threads} thread(s){others} "
-        f"({plan.basis}), "
-        f"{schedule.efficiency:.0%} of the threads busy; work {seconds(schedule.work)}, "
-        f"critical path {seconds(schedule.critical_path)}\n"
-        f"predicted memory: {nbytes(plan.bytes)} · {granule} · arithmetic {plan.arithmetic.digest}"
-    )
+    totals = Table(box=None, pad_edge=False, show_header=False)
+    totals.add_column(no_wrap=True)
+    totals.add_column()
+    for name, line in _totals(distribute(plan, batch)):
+        totals.add_row(f"{name}:", line)
     text = io.StringIO()
-    console = Console(file=text, width=140, color_system=None)
+    console = Console(file=text, width=_WIDTH, color_system=None, highlight=False)
     console.print(grid)
-    console.print(summary, soft_wrap=True, highlight=False)
+    console.print()
+    console.print(totals)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+
+
+def _totals(spread: Distribution) -> Iterator[tuple[str, str]]:
+    plan, schedule = spread.plan, spread.schedule
+    workers = len(spread.patches)
+    where = f"{plan.threads} thread(s)" + (f" of each of {workers} workers" if workers > 1 else "")
+    what = "update" if plan.training else "forward pass"
+    yield (
+        f"predicted {what}",
+        f"{seconds(spread.step_seconds)} on {where} ({plan.basis}); parallel efficiency "
+        f"{spread.efficiency:.0%}",
+    )
+    if workers > 1 and plan.training:
+        share = f"{seconds(spread.exchange_seconds) or 'no time'} of it beyond the computing"
+        yield "exchange", f"{share}; {nbytes(spread.moved_bytes)} between workers"
+    reason = "critical path" if schedule.bound > schedule.work / plan.threads else "work / threads"
+    yield (
+        "lower bound",
+        f"{seconds(schedule.bound)} of computing ({reason}); the schedule takes "
+        f"{seconds(schedule.step_seconds)}, {max(0.0, schedule.over_bound):.1%} more",
+    )
+    yield (
+        "work",
+        f"{seconds(schedule.work)}; critical path {seconds(schedule.critical_path)}; "
+        f"{schedule.forced:.0f} of {schedule.tasks} tasks forced",
+    )
+    if spread.batch > 1:
+        yield "patches", f"{spread.batch} in a batch: {_places(spread)}"
+    yield "a Dask task holds", spread.granule
+    yield "predicted memory", nbytes(plan.bytes) + (" for each worker" if workers > 1 else "")
+    yield "arithmetic", plan.arithmetic.digest
+
+
+def _places(spread: Distribution) -> str:
+    places = [
+        (f"{first}" if first == last else f"{first}-{last}") + f" on worker {worker}"
+        for worker, (first, last) in enumerate(spread.placement())
+    ]
+    if len(places) > _PLACES:
+        places = [*places[: _PLACES - 1], "...", places[-1]]
+    return ", ".join(places)
 
 
 def seconds(value: float) -> str:

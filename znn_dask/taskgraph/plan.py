@@ -123,15 +123,25 @@ class Plan:
         """The simulated run of a few steps."""
         return simulate(self.tasks, self.threads, job_seconds=self.machine.job_seconds)
 
-    @property
+    @cached_property
     def update_seconds(self) -> float:
-        """Predicted seconds per step in the steady state."""
-        return self.schedule.step_seconds
+        """Predicted seconds per step in the steady state, on all workers."""
+        seconds = self.schedule.step_seconds
+        if self.workers > 1 and self.training:
+            from znn_dask.taskgraph.cluster_schedule import Estimate
+
+            estimate = Estimate(self, self.machine)
+            return estimate([self.threads] * self.workers, [1] * self.workers)
+        if self.training and not self.steps_per_granule:
+            # From forward to backward pass nothing is left to do while Dask passes on the word;
+            # after the backward pass the gradients of kernels fill such gaps.
+            seconds += self.machine.hop_seconds
+        return seconds
 
     @property
     def steps_per_granule(self) -> int:
         """Steps in one Dask task; 0 when each pass is a task of its own."""
-        return steps_per_granule(self.update_seconds)
+        return steps_per_granule(self.schedule.step_seconds)
 
     @cached_property
     def bytes(self) -> int:

@@ -16,18 +16,20 @@ from threadpoolctl import threadpool_limits
 
 from znn_dask.kernels.losses import loss
 from znn_dask.network import Network, NodeGroup
-from znn_dask.taskgraph.engine import Engine, Span
+from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.passes import Tape
 from znn_dask.taskgraph.program import Program
+from znn_dask.taskgraph.schedule import STEPS_AHEAD
 from znn_dask.taskgraph.signature import signature
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule
 from znn_dask.taskgraph.tasks import Task
+from znn_dask.taskgraph.timeline import Span
 from znn_dask.taskgraph.timings import Timing, Timings
 
-_ENOUGH_STEPS = 5
-_ENOUGH_SECONDS = 1.0  # short steps are repeated for so long
-_STEPS_AHEAD = 3  # as in a training granule
+_ENOUGH_STEPS = 2
+_ENOUGH_SECONDS = 1.5  # short steps are repeated for so long: a machine's speed drifts
+_OUTLIERS = 0.1  # share of the repeats that is left out at either end
 _RULE = UpdateRule(1e-6, 0.9, 0.0, 1e-6)  # noise teaches nothing: stay where numbers are ordinary
 
 
@@ -35,7 +37,7 @@ _RULE = UpdateRule(1e-6, 0.9, 0.0, 1e-6)  # noise teaches nothing: stay where nu
 def rehearse(
     layers: Layers, counted: Sequence[Task], threads: int, *, training: bool, budget: float
 ) -> Timings:
-    """Median seconds of each task, and of the engine between two, while `threads` threads work.
+    """Seconds of each task, and of the engine between two, while `threads` threads work.
 
     `counted` are the tasks of a step with the seconds that are counted for them.
 
@@ -60,10 +62,16 @@ def rehearse(
         measured[span.name].append(span.end - span.start)
     alike: dict[str, list[Timing]] = defaultdict(list)
     for task in counted:
-        timing = Timing(statistics.median(measured[task.id]), task.seconds)
+        timing = Timing(_typical(measured[task.id]), task.seconds)
         alike[signature(layers, task.id, training=training)].append(timing)
     known = {name: _mean(timings) for name, timings in alike.items()}
     return Timings({threads: known}, {"job_seconds": _between(engine.timeline)})
+
+
+def _typical(seconds: Sequence[float]) -> float:
+    """Mean without outliers: a step takes the sum of its tasks' means, not of their medians."""
+    out = int(_OUTLIERS * len(seconds))
+    return statistics.fmean(sorted(seconds)[out : len(seconds) - out])
 
 
 def _mean(timings: Sequence[Timing]) -> Timing:
@@ -72,14 +80,14 @@ def _mean(timings: Sequence[Timing]) -> Timing:
 
 
 def _between(timeline: Iterable[Span]) -> float:
-    """Median seconds from the end of a job to the start of the next one on its thread."""
+    """Seconds from the end of a job to the start of the next one on its thread."""
     ends: dict[int, float] = {}
     gaps = []
     for span in timeline:  # those of one thread are in order
         if span.thread in ends:
             gaps.append(span.start - ends[span.thread])
         ends[span.thread] = span.end
-    return statistics.median(gaps)
+    return statistics.median(gaps)  # a mean would count idle threads
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ class _Stage:
         under_way: deque[Tape] = deque()
         for _ in range(steps):
             under_way.append(self._begin_step())
-            if len(under_way) > _STEPS_AHEAD:
+            if len(under_way) > STEPS_AHEAD:
                 self._engine.wait(under_way.popleft().jobs.values())
         for tape in under_way:
             self._engine.wait(tape.jobs.values())

@@ -9,11 +9,11 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from znn_dask.taskgraph.engine import Span
 from znn_dask.taskgraph.machine import Machine
 from znn_dask.taskgraph.rule import Job, Rule
 from znn_dask.taskgraph.steps import Step, critical_path, remaining_paths
 from znn_dask.taskgraph.tasks import Task, TaskId
+from znn_dask.taskgraph.timeline import Span
 
 STEPS_AHEAD = 3
 """Steps that may be queued behind the one that is under way. A granule of whole steps ends with as
@@ -45,8 +45,8 @@ class Schedule:
     bound
         Seconds below which no schedule brings a step in the steady state:
         max(work / threads, critical path).
-    forced
-        Jobs of a step in the steady state that were forced.
+    tasks, forced
+        Jobs of a step, and how many of them were forced.
     """
 
     ranks: Mapping[TaskId, int]
@@ -58,6 +58,7 @@ class Schedule:
     critical_path: float
     work: float
     bound: float
+    tasks: int
     forced: float
     threads: int
 
@@ -115,6 +116,7 @@ def simulate(
         critical_path=path,
         work=work,
         bound=max(work / threads, path if returns else 0.0),
+        tasks=len(step.tasks),
         forced=sum(span.forced for span in run.spans) / steps,
         threads=threads,
     )
@@ -158,7 +160,8 @@ class _Run:
         seconds = self._step.seconds[i]
         if job.type == 1 and self._pending[step] == self._step.type1:
             self.starts[step] = self.starts[step] or clock
-        self.spans.append(Span(thread, clock, clock + seconds, job.name, job.type, job.forced))
+        span = Span(thread, clock, clock + seconds, job.name, job.type, job.forced, step)
+        self.spans.append(span)
         self.order[step].setdefault(self._step.tasks[i].id)
         return seconds
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 class Span(NamedTuple):
     """One job on a timeline; `start` and `end` in seconds of its clock.
 
-    `name` is `(kind, layer, block)`; `forced` tells a type-2 job that a type-1 job waited for.
+    `name` is `(kind, layer, block)`; `forced` tells a type-2 job that a type-1 job waited for;
+    `step` is the training step that it belongs to.
     """
 
     thread: int
@@ -16,6 +17,7 @@ class Span(NamedTuple):
     name: tuple[str, str, int]
     type: int
     forced: bool
+    step: int = 0
 
 
 @dataclass(slots=True)

@@ -24,6 +24,8 @@ from znn_dask.taskgraph.machine import Machine, processor
 # Modules whose code decides how long a typed task takes.
 _CODE = (Path(__file__).parents[1] / "kernels", Path(__file__).parent)
 
+_KEPT = 8  # files of other processors, versions and states of the code
+
 
 class Timing(NamedTuple):
     """Seconds of a typed task as measured, and as counted for the reference core (`TaskCost`)."""
@@ -72,9 +74,10 @@ def store(new: Timings) -> Timings:
     path = _path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.with_suffix(".lock")):
+        with _locked(path.with_name("timings.lock")):
             everything = _read(path).merged(new)
             _write(path, everything)
+            _forget(path.parent)
     except OSError:  # a home that cannot be written: the next plan measures again
         return _read(path).merged(new)
     return everything
@@ -103,6 +106,13 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield  # closing unlocks
+
+
+def _forget(folder: Path) -> None:
+    """Delete the oldest files: every change of the code leaves one behind."""
+    files = sorted(folder.glob("timings-*.json"), key=lambda file: file.stat().st_mtime)
+    for file in files[:-_KEPT]:
+        file.unlink()
 
 
 def _read(path: Path) -> Timings:

@@ -178,12 +178,13 @@ class OptimizerSection(_Section):
 
 
 class ExecutionSection(_Section):
-    """[execution]: decides the time, never the result (except ``algorithm``)."""
+    """[execution]: the time, never the result (except ``algorithm`` and ``any_worker``)."""
 
     threads: int = Field(default=0, ge=0, description="an integer of at least 0 (0: all cores)")
     algorithm: Literal["auto", "direct", "fft", "tiled"] = Field(
         default="auto", description='"auto", "direct", "fft" or "tiled"'
     )
+    any_worker: bool = Field(default=False, description="true or false")
     memory_limit: Annotated[str, BeforeValidator(_memory)] = Field(
         default="auto", description='"auto" or an amount such as "8 GiB"'
     )

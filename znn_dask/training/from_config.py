@@ -69,6 +69,7 @@ def trainer_from_config(
         resume=folder if resume else None,
         parameters=parameters,
         client=client,
+        any_worker=config.execution.any_worker,
         config=config.to_dict(),
         progress=progress,
         augment=data.augment,

@@ -25,7 +25,6 @@ from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.cluster_schedule import Estimate
 from znn_dask.taskgraph.engine import TaskError
 from znn_dask.taskgraph.losses import per_step
-from znn_dask.taskgraph.machine import Machine
 from znn_dask.taskgraph.plan import plan
 from znn_dask.taskgraph.state import Parameters, UpdateRule
 from znn_dask.training.checkpoint import (
@@ -209,7 +208,7 @@ class Trainer:
             self.client,
             spec,
             whole_steps=self.plan.steps_per_granule > 0,
-            estimate=Estimate(self.plan, Machine()),
+            estimate=Estimate(self.plan, self.plan.machine),
             libraries=self._libraries if self._kept_step else None,
             any_worker=self._any_worker,
         )

@@ -1,0 +1,256 @@
+"""The loops of direct convolution, compiled for the channels and kernel at hand (see `compiler`).
+
+Both keep a block of sums in vector registers, lanes along the output channels, and read the maps
+where they are: nothing is gathered. Kernels and their gradients are padded to whole vectors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, pairwise, product
+from typing import Any
+
+import numpy as np
+
+from znn_dask.kernels.compiler import Code, Compiled, registers
+
+_MOST_VECTORS = 3  # of output channels side by side: more leave too few sums per vector to reuse it
+
+Value = Any  # of LLVM: an integer, an address or a vector that the written code computes
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """How `channels` output channels are cut into vectors of `width`, and these into groups."""
+
+    channels: int
+    width: int
+
+    @property
+    def vectors(self) -> int:
+        return -(-self.channels // self.width)
+
+    @property
+    def padded(self) -> int:
+        """Channels with those that fill the last vector."""
+        return self.vectors * self.width
+
+    @property
+    def groups(self) -> tuple[range, ...]:
+        """Vectors that are worked on together, as equal as possible."""
+        count = -(-self.vectors // _MOST_VECTORS)
+        cuts = [i * self.vectors // count for i in range(count + 1)]
+        return tuple(range(a, b) for a, b in pairwise(cuts))
+
+    @property
+    def sums(self) -> int:
+        """Sums per lane that fit into the registers beside what is multiplied."""
+        widest = max(len(group) for group in self.groups)
+        return (registers()[0] - 1 - widest) // widest
+
+    def filled(self, vector: int) -> int:
+        """Lanes in use of a vector."""
+        return min(self.width, self.channels - vector * self.width)
+
+
+def lanes(channels: int, dtype: np.dtype[np.floating]) -> Lanes:
+    """The vectors that waste least on this machine; bits do not depend on them."""
+    most = registers()[1] // dtype.itemsize
+    return Lanes(channels, max(2, min(most, 1 << (channels - 1).bit_length())))
+
+
+class _Sums:
+    """Sums in registers: `count` rows of the vectors in `group`."""
+
+    def __init__(self, code: Code, out: Lanes, group: range, count: int) -> None:
+        self._code, self._out, self._group = code, out, group
+        self._rows = [[code.variable(out.width) for _ in group] for _ in range(count)]
+
+    def clear(self) -> None:
+        for variable in chain(*self._rows):
+            self._code.set(variable, self._code.zero(self._out.width))
+
+    def add_products(self, values: Sequence[Value], factors: Value, filled: bool) -> None:
+        """Row i += value at values[i] * vectors at `factors`, which may be `filled` up."""
+        code, width = self._code, self._out.width
+        vectors = [
+            code.load(code.at(factors, v * width), width, width if filled else self._out.filled(v))
+            for v in self._group
+        ]
+        for address, row in zip(values, self._rows, strict=True):
+            value = code.spread(address, width)
+            for total, vector in zip(row, vectors, strict=True):
+                code.set(total, code.multiply_add(value, vector, code.get(total)))
+
+    def store(self, target: Value, step: int) -> None:
+        """Write row i to `target` + i step, lanes in use only."""
+        code, width = self._code, self._out.width
+        for i, row in enumerate(self._rows):
+            for v, total in zip(self._group, row, strict=True):
+                address = code.at(target, i * step + v * width)
+                code.store(code.get(total), address, width, self._out.filled(v))
+
+    def add_to(self, targets: Sequence[Value]) -> None:
+        """Add row i to the whole vectors at targets[i]."""
+        code, width = self._code, self._out.width
+        for target, row in zip(targets, self._rows, strict=True):
+            for v, total in zip(self._group, row, strict=True):
+                address = code.at(target, v * width)
+                code.store(code.add(code.load(address, width), code.get(total)), address, width)
+
+
+CORRELATE = (
+    *("nz", "ny", "nx"),  # outputs
+    *("kz", "ky", "kx"),  # taps
+    *("lz", "ly", "lx"),  # first position that holds anything
+    *("hz", "hy", "hx"),  # and the one after the last
+    *("sz", "sy", "sx"),  # dilation
+    *("xz", "xy"),  # strides of x
+    *("wz", "wy", "wx"),  # strides of w
+)
+
+
+@cache
+def correlate(
+    dtype: np.dtype[np.floating], pitch: int, row: int, inputs: int, outputs: int, block: int
+) -> Compiled:
+    """y[p] = sum_d x[p + d s] w[d], called as compiled(x, w, y, *CORRELATE).
+
+    Voxels of x are `pitch` elements apart; one input channel's `outputs` kernels in w are
+    followed, `row` elements on, by the next one's; y is contiguous. Sums of `block` voxels along
+    the last axis, nx or fewer, are made together. Positions of x outside [l, h) are taken as zero;
+    along the last axis they must be there and hold zeros.
+    """
+    out = lanes(outputs, dtype)
+    code = Code(dtype, ("x", "w", "y"), CORRELATE)
+    size, dilation = code.arguments("nz", "ny", "nx"), code.arguments("sz", "sy", "sx")
+    x_strides, w_strides = (*code.arguments("xz", "xy"), pitch), code.arguments("wz", "wy", "wx")
+    for group in out.groups:
+        sums = _Sums(code, out, group, block)
+        with (
+            code.loop(0, size[0]) as z,
+            code.loop(0, size[1]) as y,
+            code.loop(0, size[2], block) as start,
+        ):
+            # the last block overlaps the one before: equal values are written twice
+            x = code.smaller(start, code.difference(size[2], block))
+            sums.clear()
+            with (
+                code.loop(*_taps(code, "z", z, 1)) as dz,
+                code.loop(*_taps(code, "y", y, 1)) as dy,
+                code.loop(*_taps(code, "x", x, block)) as dx,
+            ):
+                tap = (dz, dy, dx)
+                place = [
+                    code.sum(p, code.product(d, s))
+                    for p, d, s in zip((z, y, x), tap, dilation, strict=True)
+                ]
+                values = code.at(code["x"], code.dot(place, x_strides))
+                kernels = code.at(code["w"], code.dot(tap, w_strides))
+                _sum_channels(code, sums, values, kernels, (inputs, pitch, row, block))
+            voxel = code.sum(code.product(code.sum(code.product(z, size[1]), y), size[2]), x)
+            sums.store(code.at(code["y"], code.product(voxel, outputs)), outputs)
+    return code.compile()
+
+
+def _taps(code: Code, axis: str, position: Value, length: int) -> tuple[Value, Value]:
+    """Taps along an axis with which `length` outputs from `position` on read anything."""
+    low, high, step = code.arguments("l" + axis, "h" + axis, "s" + axis)
+    first = code.ceiling(code.difference(low, code.sum(position, length - 1)), step)
+    last = code.ceiling(code.difference(high, position), step)
+    return first, code.smaller(code["k" + axis], last)
+
+
+def _sum_channels(
+    code: Code, sums: _Sums, values: Value, kernels: Value, shape: tuple[int, int, int, int]
+) -> None:
+    """Row i of sums += sum_c values[i, c] kernels[c], one input channel after the other."""
+    inputs, pitch, row, block = shape
+    unrolled = next(n for n in (4, 5, 3, 2, 1) if inputs % n == 0)
+    with code.loop(0, inputs, unrolled) as c:
+        value, kernel = code.base(values, c), code.base(kernels, code.product(c, row))
+        for i in range(unrolled):
+            voxels = [code.at(value, i + j * pitch) for j in range(block)]
+            sums.add_products(voxels, code.at(kernel, i * row), filled=True)
+
+
+KERNEL_GRADIENT = (
+    *("nz", "ny", "nx"),  # voxels of g
+    *("kz", "ky", "kx"),  # taps
+    *("sz", "sy", "sx"),  # dilation
+    *("xz", "xy"),  # strides of x
+    *("gz", "gy"),  # strides of g
+)
+
+
+@cache
+def kernel_gradient(
+    dtype: np.dtype[np.floating], pitch: int, inputs: int, outputs: int, ky: int, kx: int
+) -> Compiled:
+    """total[d, c] += sum_p x[p + d s, c] g[p], called as compiled(x, g, total, *KERNEL_GRADIENT).
+
+    Voxels of x are `pitch` elements apart, those of g `outputs`; total is (kz, ky, kx, inputs,
+    padded outputs), contiguous. The sum over p runs in raster order from zero.
+    """
+    out = lanes(outputs, dtype)
+    code = Code(dtype, ("x", "g", "total"), KERNEL_GRADIENT)
+    lines, columns, channels = _together(inputs, ky, kx, out.sums)
+    taps = tuple(product(range(lines), range(columns)))
+    x_strides = (*code.arguments("xz", "xy"), pitch)
+    dilation = code.arguments("sz", "sy", "sx")
+    tap_strides = [code.product(*pair) for pair in zip(dilation, x_strides, strict=True)]
+    distances = [code.dot(tap, tap_strides[1:]) for tap in taps]
+    for group in out.groups:
+        for first, last, count in channels:
+            sums = _Sums(code, out, group, len(taps) * count)
+            with (
+                code.loop(0, code["kz"]) as dz,
+                code.loop(0, ky, lines) as dy,
+                code.loop(0, kx, columns) as dx,
+                code.loop(first, last, count) as c,
+            ):
+                sums.clear()
+                x = code.at(code["x"], code.sum(code.dot((dz, dy, dx), tap_strides), c))
+                _sum_voxels(code, sums, x, distances, (count, pitch, outputs))
+                targets = []
+                for i, j in taps:
+                    tap = code.dot((dz, code.sum(dy, i), code.sum(dx, j)), (ky * kx, kx, 1))
+                    kernel = code.product(code.sum(code.product(tap, inputs), c), out.padded)
+                    target = code.at(code["total"], kernel)
+                    targets += [code.at(target, k * out.padded) for k in range(count)]
+                sums.add_to(targets)
+    return code.compile()
+
+
+def _together(
+    inputs: int, ky: int, kx: int, most: int
+) -> tuple[int, int, list[tuple[int, int, int]]]:
+    """Taps along y and x, and ranges of channels (first, last, step), of one block of sums.
+
+    A block has at most `most` of them, and blocks make up the whole.
+    """
+    count = -(-inputs // most)
+    each, larger = divmod(inputs, count)
+    cut = larger * (each + 1)
+    ranges = [(0, cut, each + 1), (cut, inputs, each)]
+    columns = kx if inputs * kx <= most else 1
+    room = most // (inputs * kx)
+    lines = max((n for n in range(1, ky + 1) if ky % n == 0 and n <= room), default=1)
+    return lines, columns, [r for r in ranges if r[0] < r[1]]
+
+
+def _sum_voxels(
+    code: Code, sums: _Sums, x: Value, distances: Sequence[Value], shape: tuple[int, int, int]
+) -> None:
+    """Rows of sums += x[p + distance, c] g[p] for each distance and channel, over all voxels p."""
+    channels, pitch, outputs = shape
+    x_strides, g_strides = code.arguments("xz", "xy"), code.arguments("gz", "gy")
+    with code.loop(0, code["nz"]) as z, code.loop(0, code["ny"]) as y:
+        x_line = code.at(x, code.dot((z, y), x_strides))
+        g_line = code.at(code["g"], code.dot((z, y), g_strides))
+        with code.loop(0, code["nx"]) as voxel:
+            place = code.product(voxel, pitch)
+            bases = [code.base(x_line, code.sum(place, distance)) for distance in distances]
+            values = [code.at(base, k) for base in bases for k in range(channels)]
+            gradient = code.base(g_line, code.product(voxel, outputs))
+            sums.add_products(values, gradient, filled=False)
