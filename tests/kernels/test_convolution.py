@@ -145,6 +145,20 @@ def test_few_channels_and_tiles_at_a_time(
     assert_close(got, run(plain, x, w, g), np.float64)
 
 
+def test_spectra_may_be_copied_and_sent():
+    conv = make_convolution("tiled", (17, 18, 19), (3, 3, 3), channels=(3, 17), tile=(8, 8, 8))
+    x, w, _ = problem(conv)
+    block = whole(conv.output_size)
+    X, W = conv.allocate_input_spectrum(), conv.allocate_kernel_spectrum()
+    copies = X.copy(), W.copy()
+    outputs = []
+    for a, b in ((X, W), copies):
+        conv.input_spectrum(x, block, a)
+        conv.kernel_spectrum(w, slice(0, 3), b)
+        outputs.append(conv.output(conv.forward(a.copy(), b.copy(), block), block))
+    np.testing.assert_array_equal(*outputs)
+
+
 def test_a_block_of_the_map_is_the_map_bit_for_bit():
     conv = make_convolution("tiled", (30, 18, 19), (3, 3, 3), channels=(3, 17), tile=(8, 8, 8))
     x, w, g = problem(conv)

@@ -48,7 +48,7 @@ def forward(plane: Plane, x: np.ndarray, half: np.ndarray, points: tuple[Points,
     (b, c), dtype = plane, x.dtype
     lines = real_to_half(c.edge, points[1], dtype)
     columns = complex_to_complex(b.edge, -1, points[0], (0, b.edge), False, dtype)
-    _run(_forward(dtype), plane, x, half, points[0][1], lines, columns)
+    _run(_forward(dtype), plane, x, half, points[0][1], lines, columns, _has_whole_planes(half))
 
 
 def inverse(
@@ -59,7 +59,14 @@ def inverse(
     (b, c), dtype = plane, y.dtype
     columns = complex_to_complex(b.edge, 1, (0, b.edge), points[0], False, dtype)
     lines = half_to_real(c.edge, points[1], add, dtype)
-    _run(_inverse(dtype), plane, y, half, points[0][1], lines, columns)
+    _run(_inverse(dtype), plane, y, half, points[0][1], lines, columns, staged=False)
+
+
+def _has_whole_planes(half: np.ndarray) -> bool:
+    """Whether each plane is one range of memory that `half` covers, and fits in cache."""
+    plane_bytes = half.shape[0] * half.strides[0]
+    packed = half.strides[2] == half.shape[3] * half.strides[3] == half[0, 0, 0].nbytes
+    return packed and plane_bytes <= min(half.strides[1], _STAGE_BYTES)
 
 
 def _run(
@@ -70,6 +77,7 @@ def _run(
     points_b: int,
     lines: Compiled,
     columns: Compiled,
+    staged: bool,
 ) -> None:
     b, c = plane
     depth, size_b, size_c, channels = x.shape
@@ -98,8 +106,6 @@ def _run(
     }
     # What is written here and there is gathered in the second-level cache, and copied in order.
     plane_bytes = half.shape[0] * half.strides[0]
-    packed = half.strides[2] == half.shape[3] * half.strides[3] == half[0, 0, 0].nbytes
-    staged = packed and plane_bytes <= _STAGE_BYTES
     stage = empty((plane_bytes,), np.uint8) if staged else half
     arguments |= {
         "stage": stage.ctypes.data,
