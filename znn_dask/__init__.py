@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from znn_dask.cluster.gradients import gradients
     from znn_dask.cluster.local import local_cluster
+    from znn_dask.cluster.timeline import timeline
     from znn_dask.data import PatchSampler, Volume, open_array, open_volume
     from znn_dask.data.importing import import_image
     from znn_dask.data.synthetic import synthetic_volume
@@ -61,6 +62,7 @@ _HOMES = {
     "read_znn": "znn_dask.network",
     "segment": "znn_dask.segmentation",
     "synthetic_volume": "znn_dask.data.synthetic",
+    "timeline": "znn_dask.cluster.timeline",
     "write_znn": "znn_dask.network",
     "zoo": "znn_dask.network",
 }
@@ -89,6 +91,7 @@ __all__ = [
     "read_znn",
     "segment",
     "synthetic_volume",
+    "timeline",
     "write_znn",
     "zoo",
 ]

@@ -48,6 +48,31 @@ def test_plan_prints_json_and_draws(project: Path, capsys: pytest.CaptureFixture
     assert "<svg" in picture.read_text()[:1000]
 
 
+def test_plan_of_a_batch_on_workers(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = project / "gantt.html"
+    done = run(
+        capsys,
+        *("plan", project / "tiny.znn", "--output-size", "4,8,8", "--workers", "2"),
+        *("--batch", "3", "--json", "--gantt", picture),
+    )
+    made = json.loads(done.out)
+    assert (made["batch"], made["placement"]) == (3, [[0, 1], [2, 2]])
+    assert made["exchange_s"] > 0
+    assert "<svg" in picture.read_text()
+
+
+def test_plan_refuses_what_it_cannot_draw_or_place(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = ("plan", project / "tiny.znn", "--output-size", "4,8,8")
+    done = run(capsys, *plan, "--gantt", project / "gantt.pdf")
+    assert done.code == 2
+    assert "ends in '.pdf'; a schedule is drawn as .svg, .png, .html" in done.err
+    done = run(capsys, *plan, "--workers", "3", "--batch", "2")
+    assert done.code == 2
+    assert "3 workers, but a batch of 2" in done.err
+
+
 def test_plan_of_the_forward_pass(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = run(
         capsys, "plan", project / "tiny.znn", "--output-size", "4,8,8", "--forward", "--json"

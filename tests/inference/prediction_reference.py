@@ -71,9 +71,9 @@ class Wrapped:
 
     def after(self) -> None: ...
 
-    def __call__(self, inputs: Maps) -> Maps:
+    def __call__(self, inputs: Maps, *where: Any) -> Maps:
         self.before()
-        outputs = self.inner(inputs)
+        outputs = self.inner(inputs, *where)
         self.after()
         return outputs
 

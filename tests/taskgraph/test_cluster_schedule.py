@@ -13,7 +13,7 @@ from znn_dask.taskgraph.plan import plan
 
 FREE = Machine(0.0, 0.0, 0.0, 1e30, 0.0)
 LINK = Machine(2e-5, 1e-3, 6e-3, 1.25e9, 1e-4)
-COST = ReplicaCost(0.2, 0.4, 0.1, 1.0, 4_000_000, whole_steps=False)
+COST = ReplicaCost(0.2, 0.4, 0.1, 4.0, 4_000_000, whole_steps=False)
 sizes = st.integers(1, 12).flatmap(
     lambda slots: st.tuples(
         st.lists(st.integers(1, 4), min_size=slots, max_size=slots),

@@ -22,8 +22,8 @@ SMALL = (
 )
 
 
-def planned(**settings: object) -> Plan:
-    return plan(SMALL, SIZE, **{"slowness": 1.0, **settings})  # type: ignore[arg-type]
+def planned(size: tuple[int, int, int] = SIZE, **settings: object) -> Plan:
+    return plan(SMALL, size, **{"slowness": 1.0, **settings})  # type: ignore[arg-type]
 
 
 def test_the_arithmetic_depends_on_no_machine():
@@ -92,22 +92,26 @@ def test_an_impossible_size_is_refused():
 @pytest.mark.parametrize("training", [True, False])
 def test_a_limit_says_what_would_fit_and_it_does(algorithm: str, training: bool):
     settings = {"algorithm": algorithm, "training": training}
-    needed = planned(**settings).bytes
-    assert planned(**settings, memory_limit=needed).bytes == needed
-    limit = needed * 6 // 10
+    size = (16, 90, 90)
+    needed = planned(size, **settings).bytes
+    assert planned(size, **settings, memory_limit=needed).bytes == needed
+    limit = needed * 4 // 10
     with pytest.raises(PlanError) as refused:
-        planned(**settings, memory_limit=limit)
+        planned(size, **settings, memory_limit=limit)
     message = str(refused.value)
-    assert message.startswith("output size 8,16,16 needs ")
+    assert message.startswith("output size 16,90,90 needs ")
     assert message.endswith(" would fit")
     z, y, x = map(int, message.split("; ")[1].split(" ")[0].split(","))
-    assert max(z, y, x) < 16
+    assert max(z, y, x) < 90
     fitting = plan(SMALL, (z, y, x), slowness=1.0, memory_limit=limit, **settings)  # type: ignore[arg-type]
     assert fitting.bytes <= limit
 
 
 def test_a_limit_that_nothing_fits():
-    message = r"needs [\d.]+ MB, the limit is 1 kB; no smaller output patch would fit"
+    message = (
+        r"needs [\d.]+ MB, [\d.]+ MB recomputing, the limit is 1 kB; "
+        "no smaller output patch would fit"
+    )
     with pytest.raises(PlanError, match=message):
         planned(memory_limit=1000)
 
@@ -157,14 +161,15 @@ def test_a_forward_pass_is_cheaper_than_an_update():
 def test_a_slower_machine_takes_longer_for_the_same():
     fast, slow = planned(), planned(slowness=3.0)
     assert slow.schedule.work > 2 * fast.schedule.work
-    assert slow.bytes == fast.bytes
+    assert slow.bytes == pytest.approx(fast.bytes, rel=0.1)  # another order of the same tasks
     assert [task.id for task in slow.tasks] == [task.id for task in fast.tasks]
 
 
 def test_float64_takes_twice_the_memory():
-    one = planned(algorithm="direct")
-    two = planned(algorithm="direct", dtype="float64")
-    assert two.bytes == 2 * one.bytes
+    size = (16, 120, 120)
+    one = planned(size, algorithm="direct")
+    two = planned(size, algorithm="direct", dtype="float64")
+    assert 1.8 * one.bytes < two.bytes < 2 * one.bytes
 
 
 def test_short_steps_share_a_granule_and_long_ones_are_split():

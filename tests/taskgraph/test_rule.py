@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rule_checks import assert_forced, assert_released, check_start
 
 from znn_dask.taskgraph.rule import Job, JobState, Rule
 
@@ -223,12 +224,6 @@ def test_a_ready_job_may_fail_and_is_not_taken():
     assert rule.fail(ready, ValueError("again")) == []
 
 
-def assert_released(finished: Job) -> None:
-    assert finished.run is None
-    assert finished.needs == ()
-    assert finished.dependents == []
-
-
 @dataclass(frozen=True)
 class Given:
     """A job of a random graph."""
@@ -309,36 +304,6 @@ class Simulation:
             assert_forced(self.jobs)
 
 
-def check_start(ready: list[Job], taken: Job) -> None:
-    """The job taken was ready, and nothing ready was to be preferred."""
-    assert taken in ready
-    privileged = [j for j in ready if j.type == 1 or j.forced]
-    if taken in privileged:
-        assert taken.priority == min(j.priority for j in privileged)
-    else:
-        assert not privileged, "a type-2 job was started in front of a type-1 job"
-        assert taken.priority == min(j.priority for j in ready)
-
-
-def assert_forced(jobs: list[Job]) -> None:
-    """Whatever a type-1 job lacks, if it is type 2 only, has the urgency of that job."""
-
-    def walk(waiting: Job, priority: tuple[int, ...]) -> None:
-        missing = [need for need in waiting.needs if not need.finished]
-        if any(need.type == 1 for need in missing):
-            return
-        for need in missing:
-            if need.state is JobState.RUNNING:
-                continue
-            assert need.forced
-            assert need.priority <= priority
-            walk(need, priority)
-
-    for each in jobs:
-        if each.type == 1 and each.state is JobState.WAITING:
-            walk(each, each.priority)
-
-
 @settings(max_examples=300, deadline=None)
 @given(graphs(), st.integers(1, 8))
 def test_any_graph_on_any_number_of_threads(graph: list[Given], threads: int):
@@ -372,3 +337,46 @@ def test_one_thread_is_busy_until_all_is_done(graph: list[Given]):
     simulation = Simulation(together, 1, check_start)
     simulation.run()
     assert max(simulation.ends.values()) == pytest.approx(sum(g.seconds for g in together))
+
+
+@st.composite
+def training_steps(draw: st.DrawFn) -> list[Given]:
+    """Several steps of a network: each layer's update is needed by the next step's forward pass."""
+    layers, count = draw(st.integers(1, 4)), draw(st.integers(2, 4))
+    graph: list[Given] = []
+    updates: list[list[int]] = [[] for _ in range(layers)]
+    arrives = 0
+
+    def add(type: int, rank: int, *needs: int) -> int:
+        seconds, fails = draw(st.integers(0, 5)), draw(st.integers(0, 59)) == 0
+        graph.append(Given(type, first + rank, tuple(needs), seconds, fails, arrives))
+        return len(graph) - 1
+
+    for first in range(0, 100 * count, 100):  # noqa: B007
+        arrives += draw(st.integers(0, 12))
+        before = add(2, 99)  # the patch
+        for layer in range(layers):
+            before = add(1, layer, before, *updates[layer])
+        updates = [[] for _ in range(layers)]
+        for layer in reversed(range(layers)):
+            before = add(1, 2 * layers - layer, before)
+            for block in range(draw(st.integers(1, 2))):
+                gradient = add(2, 50 + block, before)
+                updates[layer].append(add(2, draw(st.integers(10, 60)), gradient))
+    return graph
+
+
+@settings(max_examples=150, deadline=None)
+@given(training_steps(), st.integers(1, 6))
+def test_training_steps_on_any_number_of_threads(graph: list[Given], threads: int):
+    """What is added while others run, with needs in the step before, and what fails there."""
+    simulation = Simulation(graph, threads, check_start)
+    simulation.run()
+    for i, spec in enumerate(graph):
+        doomed = spec.fails or any(
+            simulation.jobs[need].state is JobState.FAILED for need in spec.needs
+        )
+        assert simulation.jobs[i].state is (JobState.FAILED if doomed else JobState.DONE)
+        assert (i in simulation.starts) == (not doomed or (spec.fails and i in simulation.ends))
+        if doomed:
+            assert graph[int(str(simulation.jobs[i].error))].fails

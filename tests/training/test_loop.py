@@ -170,6 +170,33 @@ def test_stopping_during_a_cut_loses_nothing(monkeypatch: pytest.MonkeyPatch):
     assert steps_of(outcomes) == list(range(done))
 
 
+def test_there_is_a_snapshot_at_every_cut(monkeypatch: pytest.MonkeyPatch):
+    """In memory, not as a checkpoint: what is lost with a worker is made again from there."""
+    clock = iter(range(0, 10_000, 25))
+    monkeypatch.setattr(loop_module.time, "monotonic", lambda: next(clock))
+    session = FakeSession()
+    outcomes = list(make(session, Cadence(0, 0, 0)).run(0, 60))
+    cuts = [call[1] for call in session.calls if call[0] == "cut"]
+    kept = [o for o in outcomes if o.parameters is not None]
+    assert [o.step for o in kept if not o.checkpoint] == cuts
+    assert [o.step for o in kept if o.checkpoint] == [60]
+    assert all(o.parameters == {"w": o.step} for o in kept)
+
+
+def test_newcomers_get_the_state_as_it_is(monkeypatch: pytest.MonkeyPatch):
+    clock = iter(range(0, 10_000, 3))
+    monkeypatch.setattr(loop_module.time, "monotonic", lambda: next(clock))
+    session = FakeSession()
+    outcomes = []
+    for outcome in make(session, Cadence(0, 0, 0)).run(0, 60):
+        outcomes.append(outcome)
+        session.newcomers = session.newcomers or outcome.step == 8
+    assert steps_of(outcomes) == list(range(60))  # each update once
+    ((_, step, parameters, momenta),) = [call for call in session.calls if call[0] == "start"]
+    assert 8 <= step < 30
+    assert (parameters, momenta) == ({"w": step}, {"w": -step})
+
+
 @pytest.mark.parametrize(
     ("cadence", "step", "stop"),
     [

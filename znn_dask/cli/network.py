@@ -90,7 +90,7 @@ def plan(
         Draw the simulated schedule into this .svg, .html or .png file.
     """
     from znn_dask.cluster.machine import measure_cluster
-    from znn_dask.taskgraph.distribution import distribute
+    from znn_dask.taskgraph.distribution import distribute, shares
     from znn_dask.taskgraph.explain import table
     from znn_dask.taskgraph.machine import cores
     from znn_dask.taskgraph.plan import plan as make_plan
@@ -99,6 +99,11 @@ def plan(
     for name, value in (("workers", workers), ("threads", threads), ("batch", batch)):
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value}: give at least 1")
+    shares(workers, batch)  # refuse at once what cannot be placed or drawn
+    if gantt is not None:
+        from znn_dask.report.schedule import check_format, plan_gantt, save_gantt
+
+        check_format(gantt)
     network = open_network(net)
     if refresh or (workers > 1 and "hop_seconds" not in stored().constants):
         measure_cluster()
@@ -117,8 +122,6 @@ def plan(
     spread = distribute(made, batch)
     text = json.dumps(spread.to_dict(), indent=2) if json_ else table(made, batch)
     if gantt is not None:
-        from znn_dask.report.schedule import plan_gantt, save_gantt
-
         title = f"{net}, output patch {','.join(map(str, output_size))}"
         save_gantt(plan_gantt(spread, title=title), gantt)
         say(f"schedule drawn in {gantt}")

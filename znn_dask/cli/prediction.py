@@ -20,6 +20,7 @@ def predict(
     output: str | None = None,
     memory_limit: str | None = None,
     overwrite: Switch = False,
+    plan: Switch = False,
 ) -> None:
     """Run a trained network over an image, block by block, and write its map as OME-Zarr.
 
@@ -53,13 +54,35 @@ def predict(
     output
         Output node, where the network has several.
     memory_limit
-        Memory for blocks in flight, such as 4GB.
+        Memory for blocks in flight, such as 4GB; the fastest block that fits is chosen.
     overwrite
         Begin again where another prediction is at OUT.
+    plan
+        Only show which blocks come into question on this machine, with their predicted speed and
+        memory, and the one that is chosen. Nothing is computed or written.
     """
     from znn_dask.inference.predict import predict as run
+    from znn_dask.inference.predict import preview
     from znn_dask.segmentation.maps import parse_region
 
+    part = None if region is None else parse_region(region)
+    flips = False if augment == 1 else augment
+    if plan:
+        print(
+            preview(
+                checkpoint,
+                image,
+                out,
+                border=border,
+                augment=flips,
+                dtype=dtype,
+                output=output,
+                region=part,
+                memory_limit=memory_limit,
+                overwrite=overwrite,
+            )
+        )
+        return
     client = None if scheduler is None else connect(scheduler)
     try:
         place = run(
@@ -68,10 +91,10 @@ def predict(
             out,
             client=client,
             border=border,
-            augment=False if augment == 1 else augment,
+            augment=flips,
             dtype=dtype,
             output=output,
-            region=None if region is None else parse_region(region),
+            region=part,
             memory_limit=memory_limit,
             overwrite=overwrite,
         )

@@ -21,6 +21,7 @@ def train(
     resume: Switch = False,
     any_worker: Switch = False,
     set_: Overrides = (),
+    timeline: Path | None = None,
     example: Switch = False,
 ) -> int:
     """Train a network as a configuration file says.
@@ -46,6 +47,8 @@ def train(
         Use workers with other libraries too; the result then depends on which worker computed what.
     set_
         Override a key, as section.key=value; may be given several times.
+    timeline
+        Draw the jobs of a few of the last updates, thread by thread, into this .svg or .png file.
     example
         Print a configuration that explains every key.
     """
@@ -60,6 +63,7 @@ def train(
         set_ = (*set_, "execution.any_worker=true")
     settings = load_config(config, set_)
 
+    from znn_dask.cli.timeline import draw_timeline
     from znn_dask.cluster.local import dashboard_link, local_cluster
     from znn_dask.training.from_config import finished, save_curve, trainer_from_config
 
@@ -72,6 +76,9 @@ def train(
             return 0
         say(f"dashboard: {dashboard_link(client)}")
         trainer.fit(updates)
+        if timeline is not None:
+            draw_timeline(client, trainer, timeline)
+            say(f"timeline drawn in {timeline}")
         say(f"learning curve: {save_curve(trainer, folder)}")
     finally:
         client.close()

@@ -19,6 +19,7 @@ from znn_dask.network import Network
 from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.cost import TaskCost
 from znn_dask.taskgraph.engine import Engine, process_engine
+from znn_dask.taskgraph.execution import DEFAULT, Execution
 from znn_dask.taskgraph.layers import compile_layers
 from znn_dask.taskgraph.losses import LossRecord, PendingLosses, total
 from znn_dask.taskgraph.passes import PatchSource, Tape
@@ -26,7 +27,6 @@ from znn_dask.taskgraph.patch_sum import RunningSum, add_up
 from znn_dask.taskgraph.pricing import price
 from znn_dask.taskgraph.program import Gradients, NonFiniteError, Program
 from znn_dask.taskgraph.rule import Job
-from znn_dask.taskgraph.schedule import STEPS_AHEAD
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
 from znn_dask.taskgraph.tasks import expand
 from znn_dask.taskgraph.timings import stored
@@ -46,6 +46,8 @@ class TrainingSpec:
         Of dropout.
     batch
         Patches per update.
+    execution
+        What is kept and what is made again; of no influence on any result.
     """
 
     network: Network
@@ -55,6 +57,7 @@ class TrainingSpec:
     seed: int = 0
     batch: int = 1
     validation: PatchSource | None = None
+    execution: Execution = DEFAULT
 
 
 class ParkedStateLostError(RuntimeError):
@@ -68,9 +71,9 @@ class Context:
         self.spec = spec
         layers = compile_layers(spec.network, spec.arithmetic)
         self.engine = process_engine() if engine is None else engine
-        counted = expand(layers, TaskCost(layers))
+        counted = expand(layers, TaskCost(layers), execution=spec.execution)
         tasks, _ = price(counted, layers, stored(), self.engine.threads, training=True)
-        self.program = Program(layers, tasks, self.engine)
+        self.program = Program(layers, tasks, self.engine, spec.execution)
         self.loss = given if spec.loss == "given" else find_loss(spec.loss)
         self.parked: State | None = None
         self.ahead: dict[tuple[int, int], Tape] = {}  # (step, patch) that was loaded early
@@ -180,7 +183,7 @@ def _summed(
         begin_forward(context, state, tape)
         running.append(context.program.backward(state, tape))
         under_way.append(list(tape.jobs.values()))
-        if len(under_way) > STEPS_AHEAD:
+        if len(under_way) > context.spec.execution.steps_ahead:
             context.engine.wait(under_way.popleft())
     return running.total()
 
@@ -260,7 +263,7 @@ def validate(context: Context, state: State, patches: int) -> LossRecord:
         tape = _validation_tape(context, spec.validation, state.step, index)
         begin_forward(context, state, tape)
         tapes.append(tape)
-        if len(tapes) > STEPS_AHEAD:
+        if len(tapes) > context.spec.execution.steps_ahead:
             finish(tapes.popleft())
     for tape in tapes:
         finish(tape)

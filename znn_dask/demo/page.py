@@ -4,21 +4,17 @@ from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
-import numpy as np
-
 from znn_dask.demo.results import Results
 from znn_dask.network import draw
 from znn_dask.report import Fact, Picture, Section, Table, slice_panels, write_report
 from znn_dask.report.gantt_svg import svg
-from znn_dask.report.schedule import span_gantt
+from znn_dask.report.schedule import middle, span_gantt
 from znn_dask.segmentation.scores import Scores
-from znn_dask.taskgraph.engine import Span
 from znn_dask.taskgraph.explain import nbytes, seconds
 from znn_dask.taskgraph.plan import Plan
 from znn_dask.training.figure import learning_curve_figure
 
 _UPDATES_DRAWN = 2.5
-_LEAST_VISIBLE = 1 / 400  # of the width: shorter bars are only noise
 
 
 def write_page(results: Results) -> Path:
@@ -141,7 +137,7 @@ def _computing(results: Results) -> Section:
     plan = results.trainer.plan
     step = results.update_seconds
     pictures = []
-    if drawn := _window(results.timeline, _UPDATES_DRAWN * step):
+    if drawn := middle(results.timeline, _UPDATES_DRAWN * step):
         pictures = [
             Picture(
                 svg(span_gantt(drawn, title="What the threads did, measured while it trained")),
@@ -178,20 +174,6 @@ def _plan_table(plan: Plan) -> Table:
         for row in plan.rows
     ]
     return Table((*header, *times), rows, "The plan; predicted times are those of one core.")
-
-
-def _window(timeline: Sequence[Span], length: float) -> list[Span]:
-    """The jobs of that many seconds from the middle of a timeline."""
-    if not timeline:
-        return []
-    begin = float(np.median([span.start for span in timeline])) - length / 2
-    return [
-        span
-        for span in timeline
-        if span.start >= begin
-        and span.end <= begin + length
-        and span.end - span.start > length * _LEAST_VISIBLE
-    ]
 
 
 def _onwards(results: Results) -> Section:

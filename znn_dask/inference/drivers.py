@@ -3,39 +3,14 @@
 Both run `run_block` for each block, hold a bounded number in flight, and try a failed block again.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-
-from threadpoolctl import threadpool_limits
 
 from znn_dask.inference.blocks import PredictionError
-from znn_dask.inference.job import BlockReport, Job, run_block
-from znn_dask.inference.sizing import mib
+from znn_dask.inference.job import BlockReport, Job, Lanes, run_block
+from znn_dask.inference.need import OVERLAP, Room
 
 RETRIES = 2
-# Blocks that read or write while the others compute.
-OVERLAP = 1
-
-
-@dataclass(frozen=True)
-class Need:
-    """Memory of a prediction: of each block in flight, and once per process, bytes."""
-
-    block: int
-    shared: int
-
-    def lanes(self, threads: int, memory: int) -> int:
-        """How many blocks may compute at a time; 0 when not even one fits."""
-        return max(0, min(threads, (memory - self.shared) // self.block))
-
-    def check(self, memory: int) -> None:
-        """Raise PredictionError when not even one block fits into `memory`."""
-        if self.lanes(1, memory) < 1:
-            raise PredictionError(
-                f"one block needs about {mib(self.block + self.shared)} but only {mib(memory)} may "
-                "be used: raise memory_limit or give a smaller block"
-            )
 
 
 def failure(job: Job, index: int, error: BaseException) -> PredictionError:
@@ -47,24 +22,28 @@ def failure(job: Job, index: int, error: BaseException) -> PredictionError:
     )
 
 
-def run_local(job: Job, blocks: Iterable[int], lanes: int) -> Generator[BlockReport]:
-    """Run `blocks` on this process's threads, `lanes` computing at a time; reports as they finish.
+def run_local(job: Job, blocks: Iterable[int], room: Room) -> Generator[BlockReport]:
+    """Run `blocks` on this process's threads, with as many under way as `room` says; reports as
+    they finish.
 
     Closing the iterator, or an interrupt, lets blocks that have begun finish, and begins no more.
     Raises PredictionError naming the block that failed.
     """
     todo = iter(blocks)
-    # One BLAS thread per lane: the blocks are the parallelism.
-    with (
-        threadpool_limits(1),
-        ThreadPoolExecutor(lanes, "predict-compute") as lane,
-        ThreadPoolExecutor(lanes + OVERLAP, "predict-block") as pool,
-    ):
+    lanes = Lanes(room.patches, room.threads)
+    try:
+        yield from _run(job, todo, lanes, room.patches + OVERLAP)
+    finally:
+        lanes.limits.restore_original_limits()
+
+
+def _run(job: Job, todo: Iterator[int], lanes: Lanes, capacity: int) -> Generator[BlockReport]:
+    with ThreadPoolExecutor(capacity, "predict-block") as pool:
         running: dict[Future[BlockReport], int] = {}
 
         def feed() -> None:
-            while len(running) < lanes + OVERLAP and (k := next(todo, None)) is not None:
-                running[pool.submit(_persistent, job, k, lane)] = k
+            while len(running) < capacity and (k := next(todo, None)) is not None:
+                running[pool.submit(_persistent, job, k, lanes)] = k
 
         feed()
         while running:
@@ -77,10 +56,10 @@ def run_local(job: Job, blocks: Iterable[int], lanes: int) -> Generator[BlockRep
                 yield future.result()
 
 
-def _persistent(job: Job, index: int, lane: ThreadPoolExecutor) -> BlockReport:
+def _persistent(job: Job, index: int, lanes: Lanes) -> BlockReport:
     for _ in range(RETRIES):
         try:
-            return run_block(job, index, lane)
+            return run_block(job, index, lanes)
         except Exception:
             continue
-    return run_block(job, index, lane)
+    return run_block(job, index, lanes)

@@ -1,22 +1,27 @@
 """What one block task does: read, compute, write, mark."""
 
+import functools
 import os
 import socket
 import time
+import weakref
 import zlib
 from collections.abc import Mapping
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import zarr
+from threadpoolctl import threadpool_limits
 
 from znn_dask.data.preprocessing import Preprocessing
 from znn_dask.inference.augment import Variant, average
 from znn_dask.inference.blocks import Block, BlockPlan, Box, Triple, box, triple
 from znn_dask.inference.border import read_box, symmetric_index
 from znn_dask.inference.store import Markers
+from znn_dask.taskgraph.engine import Engine
+from znn_dask.taskgraph.rule import Priority
 
 Maps = dict[str, np.ndarray]
 
@@ -27,7 +32,26 @@ UINT8_LEVELS = 255
 class Forward(Protocol):
     """A network with parameters at one output size: maps (z,y,x,c) float32 by node; thread-safe."""
 
-    def __call__(self, inputs: Maps) -> Maps: ...
+    def __call__(
+        self, inputs: Maps, engine: Engine | None = None, priority: Priority = (0,)
+    ) -> Maps: ...
+
+
+class Lanes:
+    """Where one run's blocks are computed in a process: `patches` of them are under way at a time,
+    and an engine of `threads` threads computes their typed tasks, the earlier block's first.
+
+    Engine and pool live as long as the run, so FFT plans and buffers, kept per thread, last. Their
+    threads end when nothing holds the lanes any more.
+    """
+
+    def __init__(self, patches: int, threads: int) -> None:
+        self.engine = Engine(threads)
+        weakref.finalize(self, self.engine.shrink, threads)
+        self.pool = ThreadPoolExecutor(patches, "predict-patch")
+        # One BLAS thread per engine thread. Worker processes begin with this limit, but workers
+        # within another process do not.
+        self.limits = threadpool_limits(1)
 
 
 @dataclass(frozen=True)
@@ -76,17 +100,18 @@ class Job:
             inputs[node] = np.ascontiguousarray(np.moveaxis(maps, 0, -1), dtype=np.float32)
         return inputs
 
-    def compute(self, inputs: Maps, block: Block) -> np.ndarray:
+    def compute(self, inputs: Maps, block: Block, engine: Engine) -> np.ndarray:
         """Predictions (z,y,x,c) float32 over `block.write`."""
         keep = self.plan.to_dense(block.write)
+        run = functools.partial(self._pass, inputs, engine, (block.index,))
         if len(self.variants) == 1:
-            y = self._pass(inputs, self.variants[0])
+            y = run(self.variants[0])
             return y[tuple(_within(keep, block.compute))]
         mirror = self.plan.border == "mirror"
         # Mirrored voxels can be predicted everywhere; valid ones only inside.
         known = block.compute if mirror else box((0, 0, 0), self.plan.valid_shape)
         return average(
-            lambda variant: self._pass(inputs, variant),
+            run,
             self.variants,
             self.affinity,
             compute=block.compute,
@@ -94,10 +119,12 @@ class Job:
             known=known,
         )
 
-    def _pass(self, inputs: Maps, variant: Variant) -> np.ndarray:
+    def _pass(
+        self, inputs: Maps, engine: Engine, priority: Priority, variant: Variant
+    ) -> np.ndarray:
         turned = {name: np.ascontiguousarray(variant.apply(x)) for name, x in inputs.items()}
         size = variant.shape(self.plan.compute_shape)
-        y = self.forward[size](turned)[self.output]
+        y = self.forward[size](turned, engine, priority)[self.output]
         return variant.undo(_softmax(y) if self.softmax else y)
 
     def write(self, y: np.ndarray, block: Block) -> np.ndarray:
@@ -109,11 +136,11 @@ class Job:
         return stored
 
 
-def run_block(job: Job, index: int, lane: Executor) -> BlockReport:
-    """Read, compute (in `lane`, which bounds how many do at a time), write, and then mark."""
+def run_block(job: Job, index: int, lanes: Lanes) -> BlockReport:
+    """Read, compute (in `lanes`, which bound how many do at a time), write, and then mark."""
     block = job.plan.at(index)
     inputs = job.read(block)
-    y, seconds = lane.submit(_timed, job, inputs, block).result()
+    y, seconds = lanes.pool.submit(_timed, job, inputs, block, lanes.engine).result()
     del inputs
     stored = job.write(y, block)
     job.markers.mark(
@@ -130,9 +157,9 @@ def run_block(job: Job, index: int, lane: Executor) -> BlockReport:
     return BlockReport(index, int(np.prod(stored.shape[1:])))
 
 
-def _timed(job: Job, inputs: Maps, block: Block) -> tuple[np.ndarray, float]:
+def _timed(job: Job, inputs: Maps, block: Block, engine: Engine) -> tuple[np.ndarray, float]:
     start = time.perf_counter()
-    y = job.compute(inputs, block)
+    y = job.compute(inputs, block, engine)
     return y, time.perf_counter() - start
 
 

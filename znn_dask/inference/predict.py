@@ -1,5 +1,6 @@
 """Predicting a whole volume, block by block; may be interrupted anywhere and run again."""
 
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,30 +13,16 @@ from distributed.system import MEMORY_LIMIT
 from znn_dask.cluster.local import cores
 from znn_dask.data.preprocessing import Preprocessing
 from znn_dask.inference import settings, store
-from znn_dask.inference.augment import Variant, margin
-from znn_dask.inference.blocks import (
-    BlockPlan,
-    Border,
-    PredictionError,
-    Triple,
-    half_field,
-    output_extent,
-    triple,
-)
-from znn_dask.inference.drivers import Need, run_local
+from znn_dask.inference.blocks import BlockPlan, Border, PredictionError, Triple, half_field
+from znn_dask.inference.drivers import run_local
+from znn_dask.inference.forecast import candidate_table, forecast, measured, say
 from znn_dask.inference.job import UINT8_LEVELS, BlockReport, Job
 from znn_dask.inference.metadata import prediction_attributes
-from znn_dask.inference.on_dask import USABLE, run_on_dask
-from znn_dask.inference.sizing import (
-    DEFAULT_BLOCK_BYTES,
-    NOMINAL_THREADS,
-    Cost,
-    choose,
-    chunks_of,
-)
-from znn_dask.network import Network, parse_znn
-from znn_dask.taskgraph import Arithmetic, ForwardPass, choose_arithmetic
-from znn_dask.training.checkpoint import CheckpointState, load_checkpoint
+from znn_dask.inference.need import Room
+from znn_dask.inference.on_dask import USABLE, Crew, run_on_dask
+from znn_dask.inference.request import prepare
+from znn_dask.taskgraph import ForwardPass
+from znn_dask.training.checkpoint import CheckpointState
 from znn_dask.training.progress import track
 
 
@@ -80,35 +67,23 @@ def predict(
     Raises PredictionError, one line: a request that does not fit the image or network, something
     else at `out`, or a block that failed repeatedly.
     """
-    state = checkpoint if isinstance(checkpoint, CheckpointState) else load_checkpoint(checkpoint)
     place = settings.absolute(out)
-    memory = settings.resolve_bytes(memory_limit)
-    network = parse_znn(state.network)
-    node = settings.resolve_output(network, output)
-    softmax, affinity = "softmax" in state.loss, state.target == "affinity"
-    settings.check_dtype(dtype, softmax, node)
-    images = settings.resolve_images(image, network)
-    fields = settings.resolve_fields(network)
-    used = settings.resolve_variants(augment, fields, node, affinity)
-
-    stored = store.read_record(place)
-    if overwrite and stored is not None:
-        store.remove(place)
-        stored = None
-    cost = Cost(network, passes=len(used))
-    plan = _plan(
-        triple(next(iter(images.values())).shape[-3:]),
-        fields,
-        border,
-        region,
-        block,
-        chunks,
-        margin(used, affinity),
-        cost,
-        memory,
-        BlockPlan.from_json(stored["plan"]) if stored is not None else None,
+    request = prepare(
+        checkpoint,
+        image,
+        place,
+        chunks=chunks,
+        border=border,
+        augment=augment,
+        dtype=dtype,
+        output=output,
+        region=region,
+        memory_limit=memory_limit,
+        overwrite=overwrite,
     )
-    arithmetic = _arithmetic(network, plan, used, stored)
+    state, node, images, used = request.state, request.node, request.images, request.variants
+    plan = request.plan(block)
+    arithmetic = request.arithmetic(plan)
     record = {
         "format": store.FORMAT,
         "checkpoint": store.parameters_fingerprint(
@@ -127,12 +102,14 @@ def predict(
         "plan": plan.to_json(),
         "arithmetic": [how.to_dict() for how in arithmetic.values()],
     }
-    if stored is not None:
-        store.check_same(place, stored, record)
-    need = Need(cost.bytes(plan.compute_shape), sum(map(cost.shared_bytes, arithmetic.values())))
-    here = memory or int(USABLE * MEMORY_LIMIT)
-    if client is None:
-        need.check(here)
+    if request.stored is not None:
+        store.check_same(place, request.stored, record)
+    need = request.cost.need(*arithmetic.values())
+    here = request.memory or int(USABLE * MEMORY_LIMIT)
+    crew: Crew | Room
+    crew = need.fitting(cores(), here) if client is None else Crew(client, need, request.memory)
+    if overwrite and store.read_record(place) is not None:
+        store.remove(place)
 
     voxel_size = settings.voxel_size(next(iter(images.values())))
     half = half_field(plan.field_of_view)
@@ -152,25 +129,27 @@ def predict(
     job = Job(
         plan=plan,
         forward={
-            size: ForwardPass(network, dict(state.parameters), size, arithmetic=how)
+            size: ForwardPass(request.network, dict(state.parameters), size, arithmetic=how)
             for size, how in arithmetic.items()
         },
         images=images,
         preprocessing=_preprocessing(place, state.preprocessing, images),
         output=node.name,
-        softmax=softmax,
+        softmax=request.softmax,
         variants=used,
-        affinity=affinity,
+        affinity=request.affinity,
         target=target,
         markers=store.Markers(place, store.run_name(record)),
     )
     done = job.markers.done()
-    missing = (k for k in range(plan.count) if k not in done)
-    reports = (
-        run_local(job, missing, need.lanes(cores(), here))
-        if client is None
-        else run_on_dask(job, missing, client, need, memory)
-    )
+    missing = [k for k in range(plan.count) if k not in done]
+    if isinstance(crew, Room):
+        rooms, reports = [crew], run_local(job, missing, crew)
+    else:
+        rooms, reports = crew.rooms(), run_on_dask(job, missing, crew)
+    if progress and missing:
+        say(forecast(request, plan, arithmetic, need, rooms, len(missing)))
+    begun, voxels = time.monotonic(), 0
     with closing(reports):
         shown: Iterable[BlockReport] = reports
         if progress:
@@ -179,9 +158,46 @@ def predict(
                 done=len(done),
                 voxels=lambda report: report.voxels,
             )
-        for _ in shown:
-            pass
+        for report in shown:
+            voxels += report.voxels
+    if progress and voxels:
+        say(measured(voxels, time.monotonic() - begun))
     return place
+
+
+def preview(
+    checkpoint: str | Path | CheckpointState,
+    image: Any,
+    out: str | Path,
+    *,
+    chunks: Triple | None = None,
+    border: Border = "valid",
+    augment: bool | int = False,
+    dtype: settings.OutputType = "float32",
+    output: str | None = None,
+    region: Any = None,
+    memory_limit: int | str | None = None,
+    overwrite: bool = False,
+) -> str:
+    """A table of the blocks that `predict` with these arguments may use on this machine, with their
+    predicted speed and memory, and the one that it chooses. Nothing is computed or written.
+
+    Raises PredictionError, one line, as `predict` does.
+    """
+    request = prepare(
+        checkpoint,
+        image,
+        settings.absolute(out),
+        chunks=chunks,
+        border=border,
+        augment=augment,
+        dtype=dtype,
+        output=output,
+        region=region,
+        memory_limit=memory_limit,
+        overwrite=overwrite,
+    )
+    return candidate_table(request, cores(), request.memory or int(USABLE * MEMORY_LIMIT))
 
 
 @dataclass(frozen=True)
@@ -204,63 +220,6 @@ def prediction_status(out: str | Path) -> PredictionStatus:
         raise PredictionError(f"{place} does not exist: predict into it first")
     markers = store.Markers(place, store.run_name(record))
     return PredictionStatus(BlockPlan.from_json(record["plan"]), len(markers.done()))
-
-
-def _plan(
-    image_shape: Triple,
-    fields: Mapping[str, Triple],
-    border: Border,
-    region: Any,
-    block: Triple | None,
-    chunks: Triple | None,
-    margin: Triple,
-    cost: Cost,
-    memory: int | None,
-    stored: BlockPlan | None,
-) -> BlockPlan:
-    fov = triple(max(axis) for axis in zip(*fields.values(), strict=True))
-    box = settings.resolve_region(region, image_shape)
-    origin, shape = output_extent(image_shape, fov, border, box)
-    asked_block = settings.resolve_shape("block", block, shape)
-    asked_chunks = settings.resolve_shape("chunks", chunks, shape)
-    # What is half written goes on with the shapes it has, whatever chose them.
-    kept = stored is not None and stored.output_shape == shape and asked_chunks is None
-    if kept and stored is not None and asked_block in (None, stored.block):
-        unit, cut = stored.unit, stored.block
-    elif asked_block is not None:
-        unit, cut = asked_chunks or chunks_of(asked_block, shape), asked_block
-    else:
-        unit, cut = _choose(shape, cost, memory, asked_chunks, margin)
-    return BlockPlan(image_shape, dict(fields), border, origin, shape, unit, cut, margin)
-
-
-def _choose(
-    shape: Triple, cost: Cost, memory: int | None, chunks: Triple | None, margin: Triple
-) -> tuple[Triple, Triple]:
-    if memory is None:
-        return choose(shape, cost, DEFAULT_BLOCK_BYTES, chunks, margin)
-    # Rather many blocks at a time than large ones; but in little memory one is better than none.
-    for share in (NOMINAL_THREADS, 4, 2):
-        try:
-            return choose(shape, cost, min(memory // share, DEFAULT_BLOCK_BYTES), chunks, margin)
-        except PredictionError:
-            continue
-    return choose(shape, cost, memory, chunks, margin)
-
-
-def _arithmetic(
-    network: Network,
-    plan: BlockPlan,
-    used: tuple[Variant, ...],
-    stored: Mapping[str, Any] | None,
-) -> dict[Triple, Arithmetic]:
-    """How to compute each output size: as the stored blocks were, or else by the cost table."""
-    kept = [Arithmetic.from_dict(how) for how in stored["arithmetic"]] if stored else []
-    known = {how.output_size: how for how in kept}
-    sizes = dict.fromkeys(variant.shape(plan.compute_shape) for variant in used)
-    return {
-        size: known.get(size) or choose_arithmetic(network, size, training=False) for size in sizes
-    }
 
 
 def _preprocessing(

@@ -1,6 +1,7 @@
 """Turning what the user gives `predict` into exact values, or one line that says what is wrong."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,16 +75,22 @@ def voxel_size(image: Any) -> VoxelSize:
     return (1.0, 1.0, 1.0)
 
 
+def dense(network: Network) -> Network:
+    """The network that gives at every voxel what `network`, slid over the image, gives there.
+
+    A max-pooling becomes a max-filter of the same window and stride, so what follows is dilated;
+    the parameters are the same.
+    """
+    edges = tuple(
+        replace(edge, type="max_filter", stride=edge.size) if edge.type == "max_pool" else edge
+        for edge in network.edges
+    )
+    return Network(network.nodes, edges)
+
+
 def resolve_fields(network: Network) -> dict[str, Triple]:
-    """Field of view of each input node; raises for networks whose output is thinned out."""
-    fields, larger = network.input_sizes((1, 1, 1)), network.input_sizes((2, 2, 2))
-    for name, size in fields.items():
-        if any(b - a != 1 for a, b in zip(size, larger[name], strict=True)):
-            raise PredictionError(
-                f"the network thins its output out: 1 output voxel needs {size} of input {name!r} "
-                f"and 2 need {larger[name]}; use max_filter instead of max_pool"
-            )
-    return fields
+    """Field of view of each input node of a dense network."""
+    return network.input_sizes((1, 1, 1))
 
 
 def resolve_output(network: Network, name: str | None) -> NodeGroup:

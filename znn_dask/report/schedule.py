@@ -1,5 +1,6 @@
 """Gantt charts of plans and of what an engine did."""
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from znn_dask.taskgraph.timeline import Span
 FORMATS = (".svg", ".png", ".html")
 _FIRST = 1  # the step with which the chart of a plan begins
 _STEPS = 1.3  # that it shows
+_LEAST_VISIBLE = 1 / 400  # of the width: shorter bars are only noise
 
 
 def span_gantt(spans: Iterable[Span], *, title: str = "", note: str = "") -> Chart:
@@ -39,20 +41,39 @@ def plan_gantt(planned: Distribution, *, title: str = "") -> Chart:
     return replace(drawn, rulers=rulers)
 
 
-def save_gantt(drawn: Chart, path: Path) -> None:
-    """Write a chart in the format that the ending of `path` names, one of `FORMATS`.
+def middle(spans: Iterable[Span], seconds: float) -> list[Span]:
+    """The jobs of that many seconds from the middle of a timeline, those that can be seen."""
+    timeline = list(spans)
+    if not timeline:
+        return []
+    begin = statistics.median(span.start for span in timeline) - seconds / 2
+    return [
+        span
+        for span in timeline
+        if span.start >= begin
+        and span.end <= begin + seconds
+        and span.end - span.start > seconds * _LEAST_VISIBLE
+    ]
 
-    Raises ValueError for another ending.
-    """
+
+def check_format(path: Path) -> None:
+    """Raise ValueError unless a schedule can be drawn into a file of that ending."""
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(
+            f"{path} ends in {path.suffix!r}; a schedule is drawn as {', '.join(FORMATS)}"
+        )
+
+
+def save_gantt(drawn: Chart, path: Path) -> None:
+    """Write a chart in the format that the ending of `path` names; see `check_format`."""
+    check_format(path)
     ending = path.suffix.lower()
     if ending == ".png":
         from znn_dask.report.charts import figure
         from znn_dask.report.pictures import save
 
         save(figure(drawn), path)
-    elif ending in (".svg", ".html"):
+    else:
         from znn_dask.report.gantt_svg import html, svg
 
         path.write_text((svg if ending == ".svg" else html)(drawn), encoding="utf-8")
-    else:
-        raise ValueError(f"{path} ends in {ending!r}; a schedule is drawn as {', '.join(FORMATS)}")

@@ -20,6 +20,7 @@ import numpy as np
 from znn_dask.taskgraph.granules import Granule, Key, Names, training_segment
 from znn_dask.taskgraph.machine import Machine
 from znn_dask.taskgraph.plan import Plan
+from znn_dask.taskgraph.schedule import STEPS_AHEAD
 from znn_dask.taskgraph.state import UpdateRule
 
 _STEPS = 4  # simulated; the last two tell the steady state
@@ -38,8 +39,8 @@ class ReplicaCost:
         Of a patch; loading counts with the one, gradients of kernels with the other.
     update
         Of a step: updates and spectra of the kernels.
-    efficiency
-        Share of a worker's threads that is at work.
+    parallelism
+        Threads that one patch keeps busy; several patches of a slot overlap.
     gradient_bytes
         Of one sum of gradients.
     whole_steps
@@ -49,7 +50,7 @@ class ReplicaCost:
     forward: float
     backward: float
     update: float
-    efficiency: float
+    parallelism: float
     gradient_bytes: int
     whole_steps: bool
 
@@ -65,7 +66,7 @@ def replica_cost(plan: Plan, machine: Machine) -> ReplicaCost:
     sizes = [int(np.prod(shape)) for shape in plan.network.parameter_shapes().values()]
     return ReplicaCost(
         **parts,
-        efficiency=plan.schedule.efficiency,
+        parallelism=plan.schedule.work / plan.schedule.critical_path,
         gradient_bytes=sum(sizes) * itemsize,
         whole_steps=plan.steps_per_granule > 0,
     )
@@ -112,7 +113,10 @@ def simulate_cluster(
     cost: ReplicaCost, threads: Sequence[int], patches: Sequence[int], machine: Machine
 ) -> ClusterSchedule:
     """Steps of a batch on slots with so many threads and patches each."""
-    speed = [count * cost.efficiency for count in threads]
+    speed = [
+        min(count, min(n, STEPS_AHEAD) * cost.parallelism)
+        for count, n in zip(threads, patches, strict=True)
+    ]
     work = [cost.update + n * (cost.forward + cost.backward) for n in patches]
     compute = max(w / s for w, s in zip(work, speed, strict=True))
     places = [slot for slot, count in enumerate(patches) for _ in range(count)]

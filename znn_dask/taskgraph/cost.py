@@ -74,6 +74,11 @@ class TaskCost:
                     seconds += share * cost.input_gradient
         return seconds * self._slowness
 
+    def input_spectrum(self, edge: str, block: Box) -> float:
+        """Seconds of making the part of an input spectrum that a block reads again."""
+        share = self._share(self._layers.network.edge(edge).output, block)
+        return share * self._convolutions[edge].input_spectrum * self._slowness
+
     def kernel_gradient(self, edge: str, channels: slice) -> float:
         """Seconds of the gradient of a block of input channels of a kernel."""
         return self._part(edge, channels) * self._convolutions[edge].kernel_gradient

@@ -4,7 +4,7 @@ Patches are spread evenly, neighbours on one worker; a worker computes its patch
 gradients travel and every worker makes the same update (`cluster_schedule.py`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -51,8 +51,7 @@ class Distribution:
 
     @cached_property
     def _cost(self) -> ReplicaCost:
-        cost = replica_cost(self.plan, self.plan.machine)
-        return replace(cost, efficiency=self.schedule.efficiency)
+        return replica_cost(self.plan, self.plan.machine)
 
     @cached_property
     def _cluster(self) -> ClusterSchedule | None:
@@ -123,16 +122,20 @@ class Distribution:
         }
 
 
-def distribute(plan: Plan, batch: int | None = None) -> Distribution:
-    """The plan's workers with their patches; a patch for each when `batch` is not given.
+def shares(workers: int, batch: int | None = None) -> tuple[int, ...]:
+    """Patches of each worker, as even as can be; a patch for each when `batch` is not given.
 
     Raises PlanError if there are fewer patches than workers.
     """
-    workers = plan.workers
     batch = workers if batch is None else batch
     if batch < workers:
         raise PlanError(
             f"{workers} workers, but a batch of {batch}: give each worker at least one patch"
         )
     each, more = divmod(batch, workers)
-    return Distribution(plan, tuple(each + (worker < more) for worker in range(workers)))
+    return tuple(each + (worker < more) for worker in range(workers))
+
+
+def distribute(plan: Plan, batch: int | None = None) -> Distribution:
+    """The plan's workers with their patches; raises PlanError as `shares`."""
+    return Distribution(plan, shares(plan.workers, batch))

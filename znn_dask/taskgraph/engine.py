@@ -139,6 +139,11 @@ class Engine:
         if self._idle and ready > 0:
             self._work.notify(min(ready, self._idle))
 
+    def recent(self) -> list[Span]:
+        """A copy of `timeline`, whatever the threads add meanwhile."""
+        with self._work:
+            return list(self.timeline)
+
     def totals(self) -> Totals:
         """Seconds of all threads together since the engine began, those that have left too."""
         with self._work:
@@ -152,21 +157,19 @@ class Engine:
         # losses and gradients: numpy's warnings before that only add noise.
         with np.errstate(over="ignore", invalid="ignore"):
             clock = self._clocks[thread]
-            job: Job | None = None
-            error: BaseException | None = None
+            done: tuple[Job, Span, BaseException | None] | None = None
             while True:
                 with self._work:
-                    if job is not None:
-                        self._settle(job, error)
-                        error = None  # its traceback holds what the job held
+                    if done is not None:
+                        self._settle(*done, clock)
+                        done = None  # an error's traceback holds what the job held
                     while (job := self._rule.take()) is None:
                         if self._closed or self._surplus:
                             self._leave(thread)
                             return
                         self._pause(clock)
-                    forced = job.forced
                     self._wake(self._rule.ready)
-                error = self._execute(job, thread, clock, forced)
+                done = job, *_execute(job, thread)
 
     def _pause(self, clock: _Clock) -> None:
         self._idle += 1
@@ -181,36 +184,32 @@ class Engine:
         self._past += self._clocks.pop(thread)
         del self._threads[thread]
 
-    def _settle(self, job: Job, error: BaseException | None) -> None:
+    def _settle(self, job: Job, span: Span, error: BaseException | None, clock: Totals) -> None:
         if error is None:
+            if type(job) is not _Waiter:
+                self.timeline.append(span)
+                clock.count(span)
             self._rule.finish(job)
             return
         for failed in self._rule.fail(job, error):
             if isinstance(failed, _Waiter):
                 failed.arrived.set()
 
-    def _execute(self, job: Job, thread: int, clock: _Clock, forced: bool) -> BaseException | None:
-        start = time.perf_counter()
-        try:
-            if job.run is not None:
-                job.run()
-        except BaseException as cause:
-            kind, layer, block = job.name
-            error = TaskError(f"{kind} of {layer}, block {block}: {type(cause).__name__}: {cause}")
-            error.__cause__ = cause
-            return error
-        if type(job) is not _Waiter:
-            end = time.perf_counter()
-            clock.jobs += 1
-            if forced:
-                clock.forced += end - start
-            elif job.type == 1:
-                clock.type1 += end - start
-            else:
-                clock.type2 += end - start
-            step = job.priority[0] if job.priority else 0
-            self.timeline.append(Span(thread, start, end, job.name, job.type, forced, step))
-        return None
+
+def _execute(job: Job, thread: int) -> tuple[Span, BaseException | None]:
+    """Run a job; when it ran, and what went wrong."""
+    error: BaseException | None = None
+    start = time.perf_counter()
+    try:
+        if job.run is not None:
+            job.run()
+    except BaseException as cause:
+        kind, layer, block = job.name
+        error = TaskError(f"{kind} of {layer}, block {block}: {type(cause).__name__}: {cause}")
+        error.__cause__ = cause
+    end = time.perf_counter()
+    step = job.priority[0] if job.priority else 0
+    return Span(thread, start, end, job.name, job.type, job.forced, step), error
 
 
 _engine: Engine | None = None

@@ -1,6 +1,7 @@
 """A plan as a table for people."""
 
 import io
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ def table(plan: "Plan", batch: int | None = None) -> str:
 
     `batch`: patches of an update, over the plan's workers; one for each when not given.
     """
-    grid = Table(title=_title(plan), title_justify="left", box=None, pad_edge=False)
+    grid = Table(title=_title(plan), title_justify="left", box=None, padding=(0, 1, 0, 0))
     for name in ("layer", "type", "algorithm"):
         grid.add_column(name, no_wrap=True)
     for name in ("kernel", "tile", "channels", "output", "blocks"):
@@ -41,7 +42,9 @@ def table(plan: "Plan", batch: int | None = None) -> str:
             show(row.output),
             str(row.blocks),
             *(seconds(value) for value in (row.forward_s, row.backward_s, row.update_s)),
-            nbytes(row.spectra_bytes) if row.spectra_bytes else "",
+            nbytes(row.spectra_bytes) + " again" * (row.spectra == "recomputed")
+            if row.spectra_bytes
+            else "",
         )
     totals = Table(box=None, pad_edge=False, show_header=False)
     totals.add_column(no_wrap=True)
@@ -66,6 +69,9 @@ def _totals(spread: Distribution) -> Iterator[tuple[str, str]]:
         f"{seconds(spread.step_seconds)} on {where} ({plan.basis}); parallel efficiency "
         f"{spread.efficiency:.0%}",
     )
+    if not plan.training:
+        voxels = spread.batch * math.prod(plan.arithmetic.output_size)
+        yield "predicted speed", f"{voxels / spread.step_seconds:,.0f} voxels/s"
     if workers > 1 and plan.training:
         share = f"{seconds(spread.exchange_seconds) or 'no time'} of it beyond the computing"
         yield "exchange", f"{share}; {nbytes(spread.moved_bytes)} between workers"

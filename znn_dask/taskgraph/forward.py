@@ -1,5 +1,11 @@
-"""The forward pass alone, in the calling thread: for prediction, many patches at once."""
+"""The forward pass alone, for prediction: in the calling thread, or as typed tasks of an engine.
 
+Several patches may be under way in one engine: their tasks share its threads, the earlier patch's
+first, and those of the next fill the gaps that a layer's end leaves. So every thread is busy while
+little more than one patch is in memory, and the last patches too are shared among all threads.
+"""
+
+import functools
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +18,12 @@ from znn_dask.network import Network
 from znn_dask.taskgraph import passes
 from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.choice import choose_arithmetic
+from znn_dask.taskgraph.cost import TaskCost
+from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.layers import Layers, compile_layers
+from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.state import Parameters, State, check_parameters
+from znn_dask.taskgraph.tasks import Task, TaskId, expand
 
 
 class ForwardPass:
@@ -56,23 +66,56 @@ class ForwardPass:
             network, output_size, dtype, training=False
         )
         self._lock = threading.Lock()
-        self._ready: tuple[Layers, State] | None = None
+        self._ready: _Compiled | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         arithmetic = self.arithmetic
         content = (self.network, self.parameters, arithmetic.output_size, arithmetic.dtype)
         return type(self), (*content, arithmetic)
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        engine: Engine | None = None,
+        priority: Priority = (0,),
+    ) -> dict[str, np.ndarray]:
         """Outputs {node group: (z, y, x, c)} of input maps {node group: (z, y, x, c)}.
+
+        The same bits with and without an engine.
+
+        Parameters
+        ----------
+        engine
+            Whose threads compute; the calling thread when not given.
+        priority
+            Place of this patch among those under way in the engine: lower ones go first.
 
         Raises
         ------
         ValueError
             If an input is missing or has another shape than the network needs.
+        TaskError
+            If a task failed in the engine; it names the layer.
         """
-        layers, state = self._compiled()
-        tape = passes.Tape(priority=(0,), training=False)
+        ready = self._compiled()
+        patch = _Patch(ready, self._tape(ready.layers, inputs, priority))
+        if engine is None:
+            for task in ready.tasks:
+                patch.run(task.id)
+        else:
+            jobs: dict[TaskId, Job] = {}
+            for rank, task in enumerate(ready.tasks):
+                needs = [jobs[need] for need in task.needs if need in jobs]
+                run = functools.partial(patch.run, task.id)
+                jobs[task.id] = Job(task.id, 1, (*priority, rank), needs, run)
+            engine.submit(jobs.values())
+            engine.wait(jobs.values())
+        return {node.name: patch.tape.maps[node.name] for node in self.network.outputs}
+
+    def _tape(
+        self, layers: Layers, inputs: Mapping[str, np.ndarray], priority: Priority
+    ) -> passes.Tape:
+        tape = passes.Tape(priority, training=False)
         for node in self.network.inputs:
             shape = (*layers.sizes[node.name], node.size)
             given = inputs.get(node.name)
@@ -80,14 +123,9 @@ class ForwardPass:
                 found = "nothing" if given is None else str(given.shape)
                 raise ValueError(f"input {node.name!r} must have shape {shape}, found {found}")
             tape.maps[node.name] = aligned(given.astype(self.arithmetic.dtype, copy=False))
-        for node in self.network.topological:
-            if node.type != "input":
-                for b in range(len(layers.blocks[node.name])):
-                    passes.forward_block(layers, state, tape, node.name, b)
-                _release(layers, tape, node.name)
-        return {node.name: tape.maps[node.name] for node in self.network.outputs}
+        return tape
 
-    def _compiled(self) -> tuple[Layers, State]:
+    def _compiled(self) -> "_Compiled":
         with self._lock:
             if self._ready is None:
                 layers = compile_layers(self.network, self.arithmetic)
@@ -98,16 +136,46 @@ class ForwardPass:
                         state.spectra[edge] = convolution.allocate_kernel_spectrum()
                         for channels in layers.channel_blocks[edge]:
                             passes.kernel_spectrum(layers, state, edge, channels)
-                self._ready = layers, state
+                self._ready = _Compiled(layers, state)
             return self._ready
 
 
-def _release(layers: Layers, tape: passes.Tape, node: str) -> None:
-    """Drop the maps that only this node group and those before it read."""
-    order = [group.name for group in layers.network.topological]
-    done = set(order[: order.index(node) + 1])
-    for edge in layers.network.edges_into(node):
-        readers = {onward.output for onward in layers.network.edges_from(edge.input)}
-        if readers <= done:
-            tape.maps.pop(edge.input, None)
-    tape.residues.clear()
+class _Compiled:
+    """What all patches of a process share: layers, kernel spectra, typed tasks."""
+
+    def __init__(self, layers: Layers, state: State) -> None:
+        self.layers = layers
+        self.state = state
+        tasks = expand(layers, TaskCost(layers), training=False)
+        self.tasks: tuple[Task, ...] = tuple(t for t in tasks if t.id.kind == "forward")
+        self.sources = {
+            node.name: tuple({edge.input for edge in layers.network.edges_into(node.name)})
+            for node in layers.network.nodes
+        }
+        # Blocks that read each map: when all are done, it goes.
+        self.readers = dict.fromkeys(self.sources, 0)
+        for task in self.tasks:
+            for source in self.sources[task.id.layer]:
+                self.readers[source] += 1
+
+
+class _Patch:
+    """One patch on its way: its tape, and how many blocks still read each map."""
+
+    def __init__(self, ready: _Compiled, tape: passes.Tape) -> None:
+        self.tape = tape
+        self._ready = ready
+        self._readers = dict(ready.readers)
+
+    def run(self, task: TaskId) -> None:
+        """Compute one block, and drop the maps that nothing reads any more."""
+        node, b = task.layer, task.block
+        passes.forward_block(self._ready.layers, self._ready.state, self.tape, node, b)
+        for edge in self._ready.layers.network.edges_into(node):
+            self.tape.residues.pop((edge.name, b), None)
+        self.tape.residues.pop((node, b), None)  # of a maxout
+        with self.tape.lock:
+            for source in self._ready.sources[node]:
+                self._readers[source] -= 1
+                if not self._readers[source]:
+                    del self.tape.maps[source]

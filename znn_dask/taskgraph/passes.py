@@ -17,6 +17,7 @@ from znn_dask.kernels.convolution import Convolution
 from znn_dask.kernels.geometry import Box, box_shape, intersect, relative
 from znn_dask.kernels.pooling import maxout, maxout_backward
 from znn_dask.kernels.transfer import bias_gradient
+from znn_dask.taskgraph.arrays import ArrayId, Uses
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.losses import PendingLosses
 from znn_dask.taskgraph.rule import Job, Priority
@@ -77,7 +78,9 @@ class Tape:
     losses
         Filled by the loss task.
     lock
-        Held while an array is allocated.
+        Held while an array is allocated or dropped.
+    uses
+        Which tasks use which array; with it, arrays go when their last user is done.
     """
 
     priority: Priority
@@ -94,13 +97,54 @@ class Tape:
     slabs: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     bias_gradients: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     jobs: dict[TaskId, Job] = field(default_factory=dict)
+    uses: Uses | None = None
+
+    def __post_init__(self) -> None:
+        self._left = {} if self.uses is None else dict(self.uses.counts)
+
+    def done(self, task: TaskId) -> None:
+        """Drop the arrays that nobody needs now that `task` is done."""
+        if self.uses is None:
+            return
+        gone = []  # freed when the lock is free again
+        with self.lock:
+            for array in self.uses.of.get(task, ()):
+                self._left[array] -= 1
+                if not self._left[array]:
+                    gone.append(self._drop(array))
+
+    def _drop(self, array: ArrayId) -> Any:
+        kind, layer, block = array
+        match kind:
+            case "map":
+                return self.maps.pop(layer, None)
+            case "input_spectrum":
+                return self.spectra.pop(layer, None)
+            case "gradient_spectrum":
+                return self.gradient_spectra.pop(layer, None)
+            case "output_gradient":
+                return self.output_gradients.pop(layer, None)
+            case "residue":
+                return self.residues.pop((layer, block), None)
+            case "slab":
+                return self.slabs.pop((layer, block), None)
+            case "bias_gradient":
+                return self.bias_gradients.pop((layer, block), None)
+            case "patch":
+                patch, self.patch = self.patch, None
+                return patch
+            case _:
+                raise AssertionError(f"{kind} is not an array of a tape")
 
 
-def _room(
-    tape: Tape, arrays: dict[str, np.ndarray], name: str, allocate: Callable[[], np.ndarray]
+def room(
+    lock: threading.Lock,
+    arrays: dict[str, np.ndarray],
+    name: str,
+    allocate: Callable[[], np.ndarray],
 ) -> np.ndarray:
     """The array of that name; the first block that needs it allocates it."""
-    with tape.lock:
+    with lock:
         if name not in arrays:
             arrays[name] = allocate()
         return arrays[name]
@@ -108,14 +152,14 @@ def _room(
 
 def _map(layers: Layers, tape: Tape, node: str) -> np.ndarray:
     shape = (*layers.sizes[node], layers.network.node(node).size)
-    return _room(tape, tape.maps, node, lambda: memory.empty(shape, layers.arithmetic.dtype))
+    return room(tape.lock, tape.maps, node, lambda: memory.empty(shape, layers.arithmetic.dtype))
 
 
 def _gradient_spectrum(layers: Layers, tape: Tape, edge: str) -> np.ndarray:
     """The spectrum of the gradient that the edge sends back, which it may share."""
     owner = layers.spectrum_owners[edge]
     allocate = layers.convolutions[owner].allocate_gradient_spectrum
-    return _room(tape, tape.gradient_spectra, owner, allocate)
+    return room(tape.lock, tape.gradient_spectra, owner, allocate)
 
 
 def forward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) -> None:
@@ -137,11 +181,19 @@ def forward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) -
             kernel_op = layers.kernels[edge.name]
             box = kernel_op.input_box(block, layers.sizes[edge.input])
             y, residue = kernel_op.forward(x[box], _dropout_key(tape, edge.name, b))
-            tape.residues[edge.name, b] = residue
+            if tape.training:
+                tape.residues[edge.name, b] = residue
             terms.append(y)
-    terms = [layers.convolutions[e].output(p, block) for e, p in products.values()] + terms
+    outputs = []
+    for signature in tuple(products):  # each product goes before the next output comes
+        edge_name, product = products.pop(signature)
+        outputs.append(layers.convolutions[edge_name].output(product, block))
+        del product
+    terms = outputs + terms
     if group.type == "maxout":
-        y, tape.residues[node, b] = maxout(terms)
+        y, winner = maxout(terms)
+        if tape.training:
+            tape.residues[node, b] = winner
     else:
         y = _sum(terms)
     if layers.has_bias(node):
@@ -172,14 +224,23 @@ def backward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) 
             part = g
             if layers.network.node(node).type == "maxout":
                 part = maxout_backward(g, tape.residues[node, b], i)
-            residue = tape.residues.pop((edge.name, b))
+            residue = tape.residues[edge.name, b]
             tape.slabs[edge.name, b] = kernel_op.backward(part, residue, _shape(box, part))
+
+
+def input_spectrum(layers: Layers, tape: Tape, edge: str, b: int) -> None:
+    """Make what block `b` reads of the edge's input spectrum again, exactly as it was."""
+    x = tape.maps[layers.network.edge(edge).input]
+    block = layers.blocks[layers.network.edge(edge).output][b]
+    _input_spectrum(layers.convolutions[edge], tape, edge, x, block)
 
 
 def kernel_gradient(layers: Layers, tape: Tape, edge: str, channels: slice) -> np.ndarray:
     """dE/d(kernel) (kz, ky, kx, block of in, out)."""
-    x = tape.maps[layers.network.edge(edge).input]
-    X = tape.spectra.get(edge, x)  # a direct convolution's spectrum is the map itself
+    if layers.transformed(edge):
+        X = tape.spectra[edge]
+    else:  # a direct convolution's spectrum is the map itself
+        X = tape.maps[layers.network.edge(edge).input]
     G = _gradient_spectrum(layers, tape, edge)
     return layers.convolutions[edge].kernel_gradient(X, G, channels)
 
@@ -192,7 +253,9 @@ def sum_bias_gradient(layers: Layers, tape: Tape, node: str) -> np.ndarray:
 
 def kernel_spectrum(layers: Layers, state: State, edge: str, channels: slice) -> None:
     """Fill a block of input channels of the edge's kernel spectrum."""
-    layers.convolutions[edge].kernel_spectrum(state.kernels[edge], channels, state.spectra[edge])
+    convolution = layers.convolutions[edge]
+    W = room(state.lock, state.spectra, edge, convolution.allocate_kernel_spectrum)
+    convolution.kernel_spectrum(state.kernels[edge], channels, W)
 
 
 def _input_spectrum(
@@ -202,7 +265,7 @@ def _input_spectrum(
     if not convolution.transforms:
         return x
     if tape.training:
-        X = _room(tape, tape.spectra, edge, convolution.allocate_input_spectrum)
+        X = room(tape.lock, tape.spectra, edge, convolution.allocate_input_spectrum)
     else:
         X = convolution.allocate_input_spectrum(block)
     convolution.input_spectrum(x, block, X)

@@ -5,21 +5,20 @@ network, output size ──arithmetic()──> Arithmetic ──compile──> L
 Plan (table, seconds, bytes) <──────────── schedule by simulation <──────────┘
 """
 
-import math
 import os
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import EdgeGroup, Network
-from znn_dask.network.geometry import show
-from znn_dask.taskgraph.arithmetic import Arithmetic, PlanError
+from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.cost import TaskCost, calibrate, map_spectra_bytes, spectrum_bytes
+from znn_dask.taskgraph.execution import DEFAULT, Execution
+from znn_dask.taskgraph.fitting import fit
+from znn_dask.taskgraph.footprint import peak_bytes
 from znn_dask.taskgraph.granules import steps_per_granule
 from znn_dask.taskgraph.layers import Layers, compile_layers
 from znn_dask.taskgraph.machine import Machine
@@ -49,6 +48,7 @@ class LayerRow:
     backward_s: float
     update_s: float
     spectra_bytes: int
+    spectra: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Plan:
         This machine's seconds per counted second, of tasks that nothing is known about.
     timings
         What was measured on this machine.
+    execution
+        What is kept and what is made again.
     """
 
     network: Network
@@ -76,6 +78,7 @@ class Plan:
     training: bool = True
     workers: int = 1
     timings: Timings = field(default_factory=Timings)
+    execution: Execution = DEFAULT
 
     @cached_property
     def layers(self) -> Layers:
@@ -90,7 +93,7 @@ class Plan:
     @cached_property
     def counted(self) -> tuple[Task, ...]:
         """The typed tasks of one step with the seconds that are counted for them."""
-        return expand(self.layers, self.cost, training=self.training)
+        return expand(self.layers, self.cost, training=self.training, execution=self.execution)
 
     @cached_property
     def _priced(self) -> tuple[tuple[Task, ...], float]:
@@ -121,7 +124,12 @@ class Plan:
     @cached_property
     def schedule(self) -> Schedule:
         """The simulated run of a few steps."""
-        return simulate(self.tasks, self.threads, job_seconds=self.machine.job_seconds)
+        return simulate(
+            self.tasks,
+            self.threads,
+            job_seconds=self.machine.job_seconds,
+            steps_ahead=self.execution.steps_ahead,
+        )
 
     @cached_property
     def update_seconds(self) -> float:
@@ -145,26 +153,10 @@ class Plan:
 
     @cached_property
     def bytes(self) -> int:
-        """Predicted peak bytes above the idle process: maps, spectra, kernels, two steps' worth."""
-        itemsize = np.dtype(self.arithmetic.dtype).itemsize
-        maps = sum(
-            math.prod(self.layers.sizes[n.name]) * n.size * itemsize for n in self.network.nodes
+        """Predicted peak bytes of a worker above the idle process."""
+        return peak_bytes(
+            self.layers, self.tasks, self.schedule, self.execution, training=self.training
         )
-        kernels = sum(math.prod(s) for s in self.network.parameter_shapes().values()) * itemsize
-        spectra = sum(row.spectra_bytes for row in self.rows)
-        transient = max((row.spectra_bytes for row in self.rows), default=0)
-        if not self.training:
-            return (
-                maps
-                + kernels
-                + sum(spectrum_bytes(self.layers, e) for e in self._convs)
-                + transient
-            )
-        return 3 * maps + 5 * kernels + 2 * spectra + transient
-
-    @property
-    def _convs(self) -> list[str]:
-        return [edge.name for edge in self.network.conv_edges]
 
     @cached_property
     def rows(self) -> tuple[LayerRow, ...]:
@@ -204,7 +196,16 @@ class Plan:
             + map_spectra_bytes(self.layers, edge.name)
             if choice
             else 0,
+            spectra=self._spectra(edge.name),
         )
+
+    def _spectra(self, edge: str) -> str:
+        """What becomes of an input spectrum: "kept", "recomputed", or "" where there is none."""
+        if not self.training or not self.arithmetic.convolutions.get(edge):
+            return ""
+        if not self.layers.transformed(edge):
+            return ""
+        return "recomputed" if edge in self.execution.recomputed else "kept"
 
     def explain(self) -> str:
         """The plan as a table."""
@@ -258,7 +259,7 @@ def plan(
     arithmetic
         Use this one (from a checkpoint, say) instead of choosing.
     memory_limit
-        Bytes that the pass may take on a worker.
+        Bytes that the pass may take on a worker: spectra are made again where it would take more.
     slowness
         Seconds per counted second: predict from counts alone, whatever is known of this machine.
     measure
@@ -269,7 +270,7 @@ def plan(
     Raises
     ------
     PlanError
-        If the pass cannot fit the limit; the message says which output size would.
+        If the pass cannot fit the limit; the message says what is needed, and what would fit.
     """
     if arithmetic is None:
         arithmetic = choose_arithmetic(network, output_size, dtype, algorithm, training=training)
@@ -277,18 +278,9 @@ def plan(
     if slowness is None:
         slowness = 1.0 if timings else calibrate()
     made = Plan(network, arithmetic, threads, slowness, training, workers, timings)
-    if memory_limit is not None and made.bytes > memory_limit:
-        from znn_dask.taskgraph.explain import nbytes
-
-        fits = _fitting_size(made, memory_limit, algorithm)
-        raise PlanError(
-            f"output size {show(output_size)} needs {nbytes(made.bytes)}, the limit is "
-            f"{nbytes(memory_limit)}; "
-            + (f"{show(fits)} would fit" if fits else "no smaller output patch would fit")
-        )
     if refresh or (measure and made.measured < 1):
-        return _rehearsed(made)
-    return made
+        made = _rehearsed(made)
+    return made if memory_limit is None else fit(made, memory_limit, algorithm)
 
 
 def _rehearsed(made: Plan) -> Plan:
@@ -301,15 +293,3 @@ def _rehearsed(made: Plan) -> Plan:
     counted = replace(made, slowness=1.0).counted
     known = rehearse(made.layers, counted, threads, training=made.training, budget=_BUDGET)
     return replace(made, slowness=1.0, timings=store(known))
-
-
-def _fitting_size(made: Plan, limit: int, algorithm: str) -> Triple | None:
-    z, y, x = made.arithmetic.output_size
-    while max(z, y, x) > 1:
-        z, y, x = (max(1, n * 3 // 4) for n in (z, y, x))
-        smaller = choose_arithmetic(
-            made.network, (z, y, x), made.arithmetic.dtype, algorithm, training=made.training
-        )
-        if Plan(made.network, smaller, made.threads, made.slowness, made.training).bytes <= limit:
-            return z, y, x
-    return None

@@ -10,9 +10,10 @@ Nothing here waits: every call queues jobs and returns objects whose arrays thos
 
 import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,14 +21,16 @@ from znn_dask.kernels import memory
 from znn_dask.kernels.initialise import tie
 from znn_dask.kernels.update import sgd_step, sgd_step_biases
 from znn_dask.taskgraph import passes
+from znn_dask.taskgraph.arrays import Uses, kernel_readers, tape_arrays
 from znn_dask.taskgraph.engine import Engine, wait
+from znn_dask.taskgraph.execution import DEFAULT, Execution
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.losses import PendingLosses
 from znn_dask.taskgraph.passes import Patch, Tape
 from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.schedule import simulate
 from znn_dask.taskgraph.state import State, UpdateRule
-from znn_dask.taskgraph.tasks import LOSS, TYPE, Task, TaskId
+from znn_dask.taskgraph.tasks import LOSS, Task, TaskId
 
 
 class NonFiniteError(ArithmeticError):
@@ -48,7 +51,8 @@ class Gradients:
     losses: tuple[PendingLosses, ...] = ()
 
     def __sizeof__(self) -> int:
-        return sum(array.nbytes for array in (*self.kernels.values(), *self.biases.values()))
+        arrays = (*tuple(self.kernels.values()), *tuple(self.biases.values()))
+        return sum(array.nbytes for array in arrays)
 
     def __reduce__(self) -> tuple[Any, ...]:
         wait(self.jobs.values())
@@ -68,6 +72,15 @@ def _arrive(
     )
 
 
+class _Template(NamedTuple):
+    """A job of every step, as far as it is always the same."""
+
+    id: TaskId
+    type: int
+    rank: int
+    after: tuple[TaskId, ...]
+
+
 class Program:
     """The passes of one network under one arithmetic, as jobs of one engine.
 
@@ -79,13 +92,27 @@ class Program:
         Its typed tasks (`expand`).
     engine
         Where the jobs run; the tasks are ranked for its number of threads.
+    execution
+        What the tasks were made for.
     """
 
-    def __init__(self, layers: Layers, tasks: Sequence[Task], engine: Engine) -> None:
+    def __init__(
+        self,
+        layers: Layers,
+        tasks: Sequence[Task],
+        engine: Engine,
+        execution: Execution = DEFAULT,
+    ) -> None:
         self.layers = layers
         self.engine = engine
+        self._uses = {
+            training: Uses(tape_arrays(layers, execution, training=training))
+            for training in (True, False)
+        }
+        self._kernels_of = {training: self._readings(training) for training in (True, False)}
         self._rank = simulate(tasks, engine.threads).ranks
-        self._tasks = {kind: [t for t in tasks if t.id.kind == kind] for kind in TYPE}
+        self._order = tuple(tasks)
+        self._of_kinds: dict[tuple[str, ...], list[_Template]] = {}
         self._preparing = threading.Lock()
 
     def load(
@@ -101,82 +128,101 @@ class Program:
         `priority` orders this pass among others (step, patch); `key` seeds dropout, None makes it
         the identity; without `training` nothing is kept for a backward pass.
         """
-        tape = Tape(priority, key, training)
+        tape = Tape(priority, key, training, uses=self._uses[training])
         dtype = self.layers.arithmetic.dtype
 
-        def run(_: TaskId) -> None:
+        def run(task: TaskId) -> None:
             tape.patch = load()
             for name, values in tape.patch.inputs.items():
                 tape.maps[name] = memory.aligned(values.astype(dtype, copy=False))
+            tape.done(task)
 
         self._queue(["load"], tape.jobs, priority, run)
         return tape
 
     def forward(self, state: State, tape: Tape) -> None:
         """Queue the forward pass of a tape."""
-        self._prepare(state, tape.priority)
+        readers = self._kernels_of[tape.training]
+        self._prepare(state, tape.priority, Counter(e for edges in readers.values() for e in edges))
 
         def run(task: TaskId) -> None:
             passes.forward_block(self.layers, state, tape, task.layer, task.block)
+            state.read(readers.get(task, ()))
+            tape.done(task)
 
         self._queue(["forward"], tape.jobs, tape.priority, run, state.jobs)
 
     def loss(self, tape: Tape, gradient: Callable[[Tape], None]) -> None:
         """Queue the task that sets `tape.output_gradients` when the outputs are there."""
-        self._queue(["loss"], tape.jobs, tape.priority, lambda _: gradient(tape))
+
+        def run(task: TaskId) -> None:
+            gradient(tape)
+            tape.done(task)
+
+        self._queue(["loss"], tape.jobs, tape.priority, run)
         tape.losses.job = tape.jobs[LOSS]
 
     def backward(self, state: State, tape: Tape) -> Gradients:
         """Queue the backward pass; the gradients of the kernels fill the gaps after it."""
         layers = self.layers
-        gradients = Gradients(
-            {edge: np.empty_like(state.kernels[edge]) for edge in layers.convolutions},
-            {node: np.empty_like(bias) for node, bias in state.biases.items()},
-            losses=(tape.losses,),
-        )
+        gradients = Gradients({}, {}, losses=(tape.losses,))
+        readers = self._kernels_of[True]
 
         def backward(task: TaskId) -> None:
             passes.backward_block(layers, state, tape, task.layer, task.block)
+            state.read(readers.get(task, ()))
+
+        def spectrum(task: TaskId) -> None:
+            passes.input_spectrum(layers, tape, task.layer, task.block)
 
         def gradient(task: TaskId) -> None:
             edge, channels = task.layer, layers.channel_blocks[task.layer][task.block]
             part = passes.kernel_gradient(layers, tape, edge, channels)
             _check_finite(part, f"gradient of {edge}.filters")
-            gradients.kernels[edge][..., channels, :] = part
+            self._kernel(tape.lock, gradients.kernels, edge)[..., channels, :] = part
 
         def bias(task: TaskId) -> None:
             total = passes.sum_bias_gradient(layers, tape, task.layer)
             _check_finite(total, f"gradient of {task.layer}.biases")
-            gradients.biases[task.layer][...] = total
+            gradients.biases[task.layer] = total
 
-        self._queue(["backward"], tape.jobs, tape.priority, backward)
-        self._queue(["kernel_gradient"], gradients.jobs, tape.priority, gradient, tape.jobs)
-        self._queue(["bias_gradient"], gradients.jobs, tape.priority, bias, tape.jobs)
+        work = {
+            "backward": backward,
+            "input_spectrum": spectrum,
+            "kernel_gradient": gradient,
+            "bias_gradient": bias,
+        }
+
+        def run(task: TaskId) -> None:
+            work[task.kind](task)
+            tape.done(task)
+
+        self._queue(work, gradients.jobs, tape.priority, run, tape.jobs)
+        for task in self._templates("backward"):
+            tape.jobs[task.id] = gradients.jobs.pop(task.id)
         return gradients
 
     def add(self, first: Gradients, second: Gradients, priority: Priority) -> Gradients:
         """The sum of two gradients, block by block when they are there."""
         layers = self.layers
-        total = Gradients(
-            {edge: np.empty_like(kernel) for edge, kernel in first.kernels.items()},
-            {node: np.empty_like(bias) for node, bias in first.biases.items()},
-            losses=first.losses + second.losses,
-        )
+        total = Gradients({}, {}, losses=first.losses + second.losses)
+        lock = threading.Lock()
 
         def kernel(task: TaskId) -> None:
             at = (..., layers.channel_blocks[task.layer][task.block], slice(None))
             edge = task.layer
-            np.add(first.kernels[edge][at], second.kernels[edge][at], out=total.kernels[edge][at])
+            out = self._kernel(lock, total.kernels, edge)
+            np.add(first.kernels[edge][at], second.kernels[edge][at], out=out[at])
 
         def bias(task: TaskId) -> None:
             node = task.layer
-            np.add(first.biases[node], second.biases[node], out=total.biases[node])
+            total.biases[node] = first.biases[node] + second.biases[node]
 
         for kind, run in (("kernel_gradient", kernel), ("bias_gradient", bias)):
             new: dict[TaskId, Job] = {}
-            for task in self._tasks[kind]:
+            for task in self._templates(kind):
                 needs = [side.jobs[task.id] for side in (first, second) if task.id in side.jobs]
-                rank = (*priority, self._rank[task.id])
+                rank = (*priority, task.rank)
                 new[task.id] = Job(task.id, 2, rank, needs, functools.partial(run, task.id))
             self.engine.submit(new.values())
             total.jobs.update(new)
@@ -185,15 +231,8 @@ class Program:
     def update(self, state: State, gradients: Gradients, rule: UpdateRule) -> State:
         """The state after one update: usable at once, filled in the gaps of what runs next."""
         layers = self.layers
-        new = State(
-            state.step + 1,
-            _like(state.kernels),
-            _like(state.velocities),
-            _like(state.biases),
-            _like(state.bias_velocities),
-            _like(state.spectra),
-            losses=gradients.losses,
-        )
+        new = State(state.step + 1, {}, {}, {}, {}, losses=gradients.losses)
+        new.expect(dict.fromkeys(filter(layers.transformed, layers.convolutions), 0))
         factors = (rule.eta, rule.momentum, rule.weight_decay, rule.scale)
 
         def update(task: TaskId) -> None:
@@ -206,8 +245,10 @@ class Program:
                 *factors,
             )
             repeat = layers.network.edge(edge).repeat
-            new.kernels[edge][at] = tie(kernel, repeat) if repeat != (1, 1, 1) else kernel
-            new.velocities[edge][at] = velocity
+            if repeat != (1, 1, 1):
+                kernel = tie(kernel, repeat)
+            self._kernel(new.lock, new.kernels, edge)[at] = kernel
+            self._kernel(new.lock, new.velocities, edge)[at] = velocity
 
         def bias_update(task: TaskId) -> None:
             node = task.layer
@@ -219,18 +260,49 @@ class Program:
         self._queue(["bias_update"], new.jobs, priority, bias_update, gradients.jobs)
         self._queue(["update"], new.jobs, priority, update, gradients.jobs)
         self._queue(["kernel_spectrum"], new.jobs, priority, functools.partial(self._spectrum, new))
+        state.supersede()
         return new
 
-    def _prepare(self, state: State, priority: Priority) -> None:
-        """Queue the kernel spectra of a state that has none: a new one, or one that travelled."""
-        with self._preparing:
-            if len(state.spectra) == sum(map(self.layers.transformed, self.layers.convolutions)):
-                return
-            for edge, convolution in self.layers.convolutions.items():
-                if self.layers.transformed(edge):
-                    state.spectra[edge] = convolution.allocate_kernel_spectrum()
-            run = functools.partial(self._spectrum, state)
-            self._queue(["kernel_spectrum"], state.jobs, priority, run)
+    def _prepare(self, state: State, priority: Priority, readers: Mapping[str, int]) -> None:
+        """Announce `readers` of kernel spectra, and queue those that the state has not: of a new
+        one, of one that travelled, or of one that was thought to be past."""
+        with self._preparing:  # nobody may look for jobs that are about to be queued
+            new: dict[TaskId, Job] = {}
+            for edge in state.expect(readers):
+                for c in range(len(self.layers.channel_blocks[edge])):
+                    task, update = TaskId("kernel_spectrum", edge, c), TaskId("update", edge, c)
+                    needs = [state.jobs[update]] if update in state.jobs else []
+                    run = functools.partial(self._spectrum, state, task)
+                    new[task] = Job(task, 2, (*priority, self._rank.get(task, 0)), needs, run)
+            self.engine.submit(new.values())
+            state.jobs.update(new)
+
+    def _readings(self, training: bool) -> dict[TaskId, list[str]]:
+        """Task -> the edges whose kernels' spectra it reads."""
+        readings: dict[TaskId, list[str]] = defaultdict(list)
+        for edge in filter(self.layers.transformed, self.layers.convolutions):
+            for task in kernel_readers(self.layers, edge, training=training):
+                readings[task].append(edge)
+        return dict(readings)
+
+    def _kernel(self, lock: threading.Lock, arrays: dict[str, np.ndarray], edge: str) -> np.ndarray:
+        """The edge's array among `arrays` of the shape of its kernel."""
+        convolution = self.layers.convolutions[edge]
+        shape = (*convolution.kernel, *convolution.channels)
+        return passes.room(lock, arrays, edge, lambda: memory.empty(shape, convolution.dtype))
+
+    def _templates(self, *kinds: str) -> list[_Template]:
+        """Of the tasks of some kinds, each after what it needs.
+
+        Made once: a step of a tiny network takes milliseconds, and has dozens of jobs.
+        """
+        if kinds not in self._of_kinds:
+            self._of_kinds[kinds] = [
+                _Template(t.id, t.type, self._rank[t.id], (*t.needs, *t.needs_previous))
+                for t in self._order
+                if t.id.kind in kinds
+            ]
+        return self._of_kinds[kinds]
 
     def _spectrum(self, state: State, task: TaskId) -> None:
         channels = self.layers.channel_blocks[task.layer][task.block]
@@ -238,7 +310,7 @@ class Program:
 
     def _queue(
         self,
-        kinds: Sequence[str],
+        kinds: Iterable[str],
         jobs: dict[TaskId, Job],
         priority: Priority,
         run: Callable[[TaskId], None],
@@ -246,18 +318,13 @@ class Program:
     ) -> None:
         """Submit a job for every task of `kinds`, after those of `jobs` and `earlier` it needs."""
         before = earlier or {}
-        new: dict[TaskId, Job] = {}
-        for task in (task for kind in kinds for task in self._tasks[kind]):
-            found = (jobs.get(n) or before.get(n) for n in (*task.needs, *task.needs_previous))
-            needs = [job for job in found if job is not None]
-            rank = (*priority, self._rank[task.id])
-            job = Job(task.id, task.type, rank, needs, functools.partial(run, task.id))
-            new[task.id] = jobs[task.id] = job
-        self.engine.submit(new.values())
-
-
-def _like(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: memory.empty(array.shape, array.dtype) for name, array in arrays.items()}
+        new: list[Job] = []
+        for identity, type_, rank, after in self._templates(*kinds):
+            needs = [n for id_ in after if (n := jobs.get(id_) or before.get(id_))]
+            work = functools.partial(run, identity)
+            job = jobs[identity] = Job(identity, type_, (*priority, rank), needs, work)
+            new.append(job)
+        self.engine.submit(new)
 
 
 def _check_finite(values: np.ndarray, what: str) -> None:

@@ -9,15 +9,12 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from znn_dask.taskgraph.execution import STEPS_AHEAD
 from znn_dask.taskgraph.machine import Machine
 from znn_dask.taskgraph.rule import Job, Rule
 from znn_dask.taskgraph.steps import Step, critical_path, remaining_paths
 from znn_dask.taskgraph.tasks import Task, TaskId
 from znn_dask.taskgraph.timeline import Span
-
-STEPS_AHEAD = 3
-"""Steps that may be queued behind the one that is under way. A granule of whole steps ends with as
-many queued: enough to bridge the milliseconds until Dask starts the next."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +77,7 @@ def simulate(
     steps: int = 6,
     patches: int = 1,
     job_seconds: float = Machine.job_seconds,
+    steps_ahead: int = STEPS_AHEAD,
     rule: Callable[[], Rule] = Rule,
 ) -> Schedule:
     """Run `steps` steps on `threads` simulated threads by ZNN's rule.
@@ -95,11 +93,13 @@ def simulate(
         Patches of one step on this worker; their gradients are added before the update.
     job_seconds
         What the engine spends on a task besides its arithmetic.
+    steps_ahead
+        Steps that may be queued behind the one that is under way.
     rule
         Another policy than ZNN's, for comparison.
     """
     step = Step(tasks, patches, job_seconds)
-    run = _Run(step, steps, rule())
+    run = _Run(step, steps, rule(), steps_ahead)
     run.go(threads)
     first, last = min(1, steps - 1), max(steps - 2, 0)
     period = (run.ends[last] - run.ends[first]) / (last - first) if last > first else 0.0
@@ -125,10 +125,10 @@ def simulate(
 class _Run:
     """Some steps on their way through a rule."""
 
-    def __init__(self, step: Step, steps: int, rule: Rule) -> None:
+    def __init__(self, step: Step, steps: int, rule: Rule, steps_ahead: int) -> None:
         paths = remaining_paths(step)
         by_path = sorted(range(len(paths)), key=lambda i: -paths[i])
-        self._step, self._rule = step, rule
+        self._step, self._rule, self._ahead = step, rule, steps_ahead
         self._place = {i: rank for rank, i in enumerate(by_path)}
         self._released: list[list[Job]] = []
         self._origin: dict[Job, tuple[int, int]] = {}
@@ -177,7 +177,7 @@ class _Run:
     def _release(self) -> None:
         """Queue the steps that may be under way now."""
         under_way = sum(left > 0 for left in self._pending[: len(self._released)])
-        while len(self._released) < len(self._pending) and under_way <= STEPS_AHEAD:
+        while len(self._released) < len(self._pending) and under_way <= self._ahead:
             self._add(len(self._released))
             under_way += self._pending[len(self._released) - 1] > 0
 

@@ -25,6 +25,9 @@ def signature(layers: Layers, task: TaskId, *, training: bool = True) -> str:
     elif task.kind in ("bias_gradient", "bias_update"):
         blocks = len(layers.blocks[task.layer])
         parts = [f"{layers.network.node(task.layer).size} channels, {blocks} blocks"]
+    elif task.kind == "input_spectrum":
+        block = layers.blocks[layers.network.edge(task.layer).output][task.block]
+        parts = [str(box_shape(block)), repr(layers.convolutions[task.layer])]
     else:
         channels = layers.channel_blocks[task.layer][task.block]
         width = channels.stop - channels.start

@@ -5,7 +5,8 @@ at once, with the jobs that fill its arrays queued in the worker's engine. Whoev
 waits for its jobs, which forces them (they would otherwise run in the gaps of the next pass).
 """
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,13 @@ class State:
         Task that fills a block -> its job in this process's engine.
     losses
         Of the patches behind the last granule's updates.
+    lock
+        Held while an array is allocated or dropped.
+    readers
+        Conv edge group -> tasks under way that need its kernel's spectrum, which is there or on
+        its way. Whoever has no entry has no spectrum.
+    superseded
+        Whether the next state has been asked for: then a spectrum goes with its last reader.
     """
 
     step: int
@@ -61,6 +69,40 @@ class State:
     spectra: dict[str, np.ndarray] = field(default_factory=dict)
     jobs: dict[TaskId, Job] = field(default_factory=dict)
     losses: tuple[PendingLosses, ...] = ()
+    lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    readers: dict[str, int] = field(default_factory=dict, init=False)
+    superseded: bool = field(default=False, init=False)
+
+    def expect(self, readers: Mapping[str, int]) -> list[str]:
+        """So many more tasks will read these edges' spectra; the edges that have none yet."""
+        with self.lock:
+            missing = [edge for edge in readers if edge not in self.readers]
+            for edge, count in readers.items():
+                self.readers[edge] = self.readers.get(edge, 0) + count
+            return missing
+
+    def read(self, edges: Iterable[str]) -> None:
+        """A task has read these edges' spectra."""
+        with self.lock:
+            for edge in edges:
+                self.readers[edge] -= 1
+            gone = self._unneeded()
+        del gone  # freed when the lock is free again
+
+    def supersede(self) -> None:
+        """The next state has been asked for: drop each spectrum when its readers are done."""
+        with self.lock:
+            self.superseded = True
+            gone = self._unneeded()
+        del gone
+
+    def _unneeded(self) -> list[np.ndarray | None]:
+        if not self.superseded:
+            return []
+        edges = [edge for edge, count in self.readers.items() if not count]
+        for edge in edges:
+            del self.readers[edge]
+        return [self.spectra.pop(edge, None) for edge in edges]
 
     @classmethod
     def from_parameters(
@@ -108,7 +150,7 @@ class State:
         return sum(
             array.nbytes
             for arrays in (self.kernels, self.velocities, self.biases, self.spectra)
-            for array in arrays.values()
+            for array in tuple(arrays.values())  # more may come while we look
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -145,5 +187,5 @@ def _arrive(step: int, *groups: dict[str, np.ndarray]) -> State:
 
 def to_znn(kernels: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> Parameters:
     """Arrays of kernels and biases under their public names, copied to ZNN's layout."""
-    parameters = {f"{edge}.filters": kernels_to_znn(w) for edge, w in kernels.items()}
-    return parameters | {f"{node}.biases": b.copy() for node, b in biases.items()}
+    parameters = {f"{edge}.filters": kernels_to_znn(kernels[edge]) for edge in sorted(kernels)}
+    return parameters | {f"{node}.biases": biases[node].copy() for node in sorted(biases)}

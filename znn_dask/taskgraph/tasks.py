@@ -9,7 +9,9 @@
 
 A forward or backward task computes one block of one node group's map, with all the edge groups that
 enter it: several edges are summed where they meet, in the frequency domain if their spectra agree.
-The other kinds work on blocks of a kernel's input channels.
+The other kinds work on blocks of a kernel's input channels; only `input_spectrum`, which makes what
+the forward pass dropped for kernel_gradient again, works on blocks of the map. Where the execution
+is prompt, the backward tasks of the layer below wait for kernel_gradient, and so force it.
 """
 
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from typing import Literal, NamedTuple
 
 from znn_dask.kernels.geometry import intersect
 from znn_dask.taskgraph.cost import TaskCost
+from znn_dask.taskgraph.execution import DEFAULT, Execution
 from znn_dask.taskgraph.layers import Layers
 
 Kind = Literal[
@@ -25,6 +28,7 @@ Kind = Literal[
     "forward",
     "loss",
     "backward",
+    "input_spectrum",
     "kernel_gradient",
     "update",
     "kernel_spectrum",
@@ -37,6 +41,7 @@ TYPE: dict[str, int] = {
     "loss": 1,
     "backward": 1,
     "load": 2,
+    "input_spectrum": 2,
     "kernel_gradient": 2,
     "update": 2,
     "kernel_spectrum": 2,
@@ -87,7 +92,13 @@ class Task:
         return TYPE[self.id.kind]
 
 
-def expand(layers: Layers, cost: TaskCost, *, training: bool = True) -> tuple[Task, ...]:
+def expand(
+    layers: Layers,
+    cost: TaskCost,
+    *,
+    training: bool = True,
+    execution: Execution = DEFAULT,
+) -> tuple[Task, ...]:
     """The tasks of one step in an order in which every task follows what it needs.
 
     Forward only (`training=False`): no loss, no backward, no updates.
@@ -100,9 +111,24 @@ def expand(layers: Layers, cost: TaskCost, *, training: bool = True) -> tuple[Ta
             for b in range(len(layers.blocks[node.name]))
         )
         tasks.append(Task(LOSS, outputs, seconds=cost.loss))
-        tasks.extend(_backward(layers, cost))
-        tasks.extend(_updates(layers, cost))
-    return tuple(tasks)
+        tasks.extend(_backward(layers, cost, execution))
+        tasks.extend(_updates(layers, cost, execution))
+    return _in_order(tasks)
+
+
+def _in_order(tasks: list[Task]) -> tuple[Task, ...]:
+    """The same tasks, each after what it needs, otherwise in the order given."""
+    by_id = {task.id: task for task in tasks}
+    ordered: dict[TaskId, Task] = {}
+    stack = tasks[::-1]
+    while stack:
+        task = stack[-1]
+        missing = [by_id[need] for need in task.needs if need not in ordered]
+        if missing:
+            stack.extend(reversed(missing))
+        else:
+            ordered.setdefault(stack.pop().id, task)
+    return tuple(ordered.values())
 
 
 def _forward(layers: Layers, cost: TaskCost) -> Iterator[Task]:
@@ -143,11 +169,17 @@ def _bias_task(layers: Layers, node: str) -> Iterator[TaskId]:
     return (TaskId("bias_update", node) for _ in range(layers.has_bias(node)))
 
 
-def _backward(layers: Layers, cost: TaskCost) -> Iterator[Task]:
+def _backward(layers: Layers, cost: TaskCost, execution: Execution) -> Iterator[Task]:
     for node in reversed(layers.network.topological):
         if node.name not in layers.trained:
             continue
         edges_out = layers.network.edges_from(node.name)
+        gradients = [
+            TaskId("kernel_gradient", edge.name, c)
+            for edge in edges_out
+            if execution.prompt and edge.name in layers.convolutions
+            for c in range(len(layers.channel_blocks[edge.name]))
+        ]
         for b, block in enumerate(layers.blocks[node.name]):
             needs = [] if edges_out else [LOSS]
             for edge in edges_out:
@@ -158,13 +190,13 @@ def _backward(layers: Layers, cost: TaskCost) -> Iterator[Task]:
                 )
             yield Task(
                 TaskId("backward", node.name, b),
-                tuple(needs),
+                (*needs, *gradients),
                 seconds=cost.backward(node.name, block),
                 bytes=cost.map_bytes(node.name, block),
             )
 
 
-def _updates(layers: Layers, cost: TaskCost) -> Iterator[Task]:
+def _updates(layers: Layers, cost: TaskCost, execution: Execution) -> Iterator[Task]:
     for node in layers.network.topological:
         if node.name not in layers.trained:
             continue
@@ -176,11 +208,17 @@ def _updates(layers: Layers, cost: TaskCost) -> Iterator[Task]:
         for edge in layers.network.edges_into(node.name):
             if edge.name not in layers.convolutions:
                 continue
+            spectra: tuple[TaskId, ...] = ()
+            if edge.name in execution.recomputed:
+                spectra = tuple(TaskId("input_spectrum", edge.name, b) for b in blocks)
+                for spectrum, block in zip(spectra, layers.blocks[node.name], strict=True):
+                    seconds = cost.input_spectrum(edge.name, block)
+                    yield Task(spectrum, gradient, seconds=seconds)
             for c, channels in enumerate(layers.channel_blocks[edge.name]):
                 at = (edge.name, c)
                 yield Task(
                     TaskId("kernel_gradient", *at),
-                    gradient,
+                    (*gradient, *spectra),
                     seconds=cost.kernel_gradient(edge.name, channels),
                 )
                 yield Task(

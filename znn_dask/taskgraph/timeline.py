@@ -45,6 +45,17 @@ class Totals:
         """Seconds in jobs."""
         return self.type1 + self.type2 + self.forced
 
+    def count(self, span: Span) -> None:
+        """Add one job."""
+        self.jobs += 1
+        seconds = span.end - span.start
+        if span.forced:
+            self.forced += seconds
+        elif span.type == 1:
+            self.type1 += seconds
+        else:
+            self.type2 += seconds
+
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 

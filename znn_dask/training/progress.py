@@ -106,7 +106,7 @@ class TrainingProgress:
         if rate is not None:
             parts.append(f"{rate:.3g} updates/s")
             if self.voxels_per_update:
-                parts.append(f"{_si(rate * self.voxels_per_update)}voxels/s")
+                parts.append(f"{si(rate * self.voxels_per_update)}voxels/s")
             if rate > 0:
                 parts.append(f"{duration((self.total - self._step) / rate)} left")
         return ", ".join(parts)
@@ -159,7 +159,7 @@ def track(
 
     def speed() -> str:
         value = rate.value()
-        return f"{_si(value)}voxels/s" if value else ""
+        return f"{si(value)}voxels/s" if value else ""
 
     columns = (_Summary(speed), TimeElapsedColumn(), TimeRemainingColumn())
     bar = _bar(console, *columns) if is_live(console) else None
@@ -253,7 +253,7 @@ class _Gate:
         return True
 
 
-def _si(value: float) -> str:
+def si(value: float) -> str:
     """A number with an SI prefix, ready for its unit: ``1.2 M``."""
     for prefix in ("", "k", "M"):
         if value < 1000:

@@ -17,6 +17,7 @@ from distributed import Client
 from znn_dask.cluster.checks import ClusterError, ClusterWarning, warn_about
 from znn_dask.cluster.fingerprint import Fingerprint, difference, library_fingerprint
 from znn_dask.cluster.local import cores, local_cluster
+from znn_dask.cluster.room import fit_workers
 from znn_dask.cluster.session import LOST, Session
 from znn_dask.cluster.work import TrainingSpec
 from znn_dask.kernels.geometry import Triple
@@ -193,6 +194,8 @@ class Trainer:
 
         Raises
         ------
+        PlanError
+            If a worker has less memory than training takes.
         TrainingError
             If the loss, a gradient or a parameter is not finite, if a checkpoint cannot be
             written, or if workers are lost again and again.
@@ -200,9 +203,10 @@ class Trainer:
         if self.step >= updates:
             return self.curve
         warn_about(self.client, batch=self.batch)
+        self.plan = fit_workers(self.plan, self.client)
         spec = TrainingSpec(
             *(self.network, self.plan.arithmetic, self.loss, self.source, self.seed, self.batch),
-            self.validation,
+            *(self.validation, self.plan.execution),
         )
         session = Session(
             self.client,

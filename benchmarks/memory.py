@@ -1,0 +1,178 @@
+"""Predicted and measured peak memory of training and of forward passes; what recomputing costs.
+
+    OPENBLAS_NUM_THREADS=1 python benchmarks/memory.py [--only wide4,N4] [--threads 1,2] [--write]
+
+Every figure is of a fresh process: its peak resident memory after a few passes less what it had
+when everything was imported. "kept" is the default; "recomputed" makes all input spectra again and
+takes kernel gradients promptly. At the end: whether memory grows between 200 and 2000 updates.
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+
+from networks import Case, cases
+from results import table, write_section
+from threadpoolctl import threadpool_limits
+
+from znn_dask.bench.machine import peak_rss, rss
+from znn_dask.cluster import work
+from znn_dask.cluster.fixed import noise_source
+from znn_dask.cluster.work import Context, TrainingSpec
+from znn_dask.taskgraph.engine import Engine
+from znn_dask.taskgraph.execution import Execution
+from znn_dask.taskgraph.machine import processor
+from znn_dask.taskgraph.plan import Plan, plan
+from znn_dask.taskgraph.state import State, UpdateRule
+from znn_dask.training.initial import initial_parameters
+
+TITLE = "Peak memory, predicted and measured"
+MODES = ("kept", "recomputed", "forward")
+UPDATES = 3
+PATCHES = 4
+UNDER_WAY = 2  # forward passes at once
+RULE = UpdateRule(1e-6, 0.9, 0.0, 1e-6)
+GROWTH_CASE = "slide_3L_w5_k5"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Bytes above the idle process, and seconds of an update or a forward pass."""
+
+    predicted: int
+    measured: int
+    seconds: float
+
+    @property
+    def ratio(self) -> float:
+        return self.predicted / self.measured
+
+
+def planned(case: Case, mode: str, threads: int) -> Plan:
+    made = plan(case.network, case.output_size, threads=threads, training=mode != "forward")
+    if mode == "recomputed":
+        edges = frozenset(filter(made.layers.transformed, made.layers.convolutions))
+        made = replace(made, execution=Execution(edges, prompt=True))
+    return made
+
+
+def start(case: Case, made: Plan, threads: int) -> tuple[Context, State]:
+    source = noise_source(case.network, case.output_size)
+    spec = TrainingSpec(case.network, made.arithmetic, "square", source, execution=made.execution)
+    context = Context(spec, Engine(threads))
+    parameters = initial_parameters(case.network, 0, "float32")
+    return context, work.new_state(context, parameters, None, 0)
+
+
+def train(context: Context, state: State, updates: int) -> State:
+    state = work.train(context, state, state.step, (RULE,) * updates)
+    context.engine.wait(state.jobs.values())
+    return state
+
+
+def forward(context: Context, state: State, patches: int) -> None:
+    tapes = []
+    for index in range(patches):
+        tape = context.program.load(
+            lambda: context.spec.source.patch(0), (0, index), training=False
+        )
+        context.program.forward(state, tape)
+        tapes.append(tape)
+        if len(tapes) == UNDER_WAY:
+            context.engine.wait(tapes.pop(0).jobs.values())
+    for tape in tapes:
+        context.engine.wait(tape.jobs.values())
+
+
+@threadpool_limits.wrap(limits=1)
+def measure(case: Case, mode: str, threads: int) -> Figures:
+    """In a process of its own: a few passes, and the peak that they left."""
+    made = planned(case, mode, threads)
+    predicted = made.bytes
+    idle = rss()
+    context, state = start(case, made, threads)
+    if mode == "forward":
+        forward(context, state, 1)
+        begun = time.perf_counter()
+        forward(context, state, PATCHES)
+        seconds = (time.perf_counter() - begun) / PATCHES
+    else:
+        state = train(context, state, 1)
+        begun = time.perf_counter()
+        train(context, state, UPDATES)
+        seconds = (time.perf_counter() - begun) / UPDATES
+    return Figures(predicted, peak_rss() - idle, seconds)
+
+
+@threadpool_limits.wrap(limits=1)
+def growth(case: Case) -> tuple[int, int]:
+    """Resident bytes after 200 and after 2000 updates."""
+    context, state = start(case, planned(case, "kept", 2), 2)
+    state = train(context, state, 200)
+    early = rss()
+    train(context, state, 1800)
+    return early, rss()
+
+
+def alone(executor: ProcessPoolExecutor, *call: object) -> Figures:
+    found: Figures = executor.submit(measure, *call).result()  # type: ignore[arg-type]
+    return found
+
+
+def rows(
+    executor: ProcessPoolExecutor, only: str, threads: list[int], all_figures: list[Figures]
+) -> Iterator[list[str]]:
+    for case in cases(only=only):
+        for count in threads:
+            found = {mode: alone(executor, case, mode, count) for mode in MODES}
+            all_figures += found.values()
+            cells = [case.name, str(count)]
+            for figures in found.values():
+                cells += [f"{figures.predicted / 1e6:.0f}", f"{figures.measured / 1e6:.0f}"]
+                cells.append(f"{figures.ratio:.2f}")
+            again = found["recomputed"].seconds / found["kept"].seconds
+            cells += [f"{found['kept'].seconds * 1e3:.0f}", f"{again:.2f}"]
+            print(" | ".join(cells), flush=True)
+            yield cells
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="words of case names, comma-separated")
+    parser.add_argument("--threads", default="1,2", help="numbers of threads, comma-separated")
+    parser.add_argument("--write", action="store_true", help="replace the section of RESULTS.md")
+    options = parser.parse_args()
+    threads = [int(count) for count in options.threads.split(",")]
+    context = multiprocessing.get_context("forkserver")  # it has imported all, and done nothing
+    all_figures: list[Figures] = []
+    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as executor:
+        header = ["network", "threads"]
+        for mode in MODES:
+            header += [f"{mode}: predicted, MB", "measured, MB", "ratio"]
+        header += ["update kept, ms", "recomputed / kept"]
+        body = list(rows(executor, options.only, threads, all_figures))
+        early, late = executor.submit(growth, next(cases(only=GROWTH_CASE))).result()
+    errors = [abs(figures.ratio - 1) for figures in all_figures]
+    within = sum(error <= 0.2 for error in errors)
+    text = "\n\n".join(
+        [
+            f"Above the idle process; fresh processes, float32, {processor()}:",
+            "    OPENBLAS_NUM_THREADS=1 python benchmarks/memory.py",
+            table(header, body),
+            f"Median of |ratio - 1|: {statistics.median(errors):.0%}; {within} of {len(errors)} "
+            f"within 20 %, the worst {max(errors):.0%} off.",
+            f"{GROWTH_CASE}: {early / 1e6:.1f} MB resident after 200 updates, {late / 1e6:.1f} MB "
+            "after 2000.",
+        ]
+    )
+    print(text)
+    if options.write:
+        write_section(TITLE, text)
+
+
+if __name__ == "__main__":
+    main()

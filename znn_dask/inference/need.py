@@ -1,0 +1,224 @@
+"""The memory that a prediction needs.  Pure.
+
+Patches are run through a simulated engine; so it is known which typed tasks run at the same time,
+hence which maps are alive and what scratch is in use at each moment.
+"""
+
+import bisect
+import heapq
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from znn_dask.inference.blocks import PredictionError
+from znn_dask.kernels.convolution import Convolution
+from znn_dask.kernels.direct import CHUNK_BYTES
+from znn_dask.kernels.geometry import Box, box_shape, whole
+from znn_dask.kernels.tiled import Tiled
+from znn_dask.taskgraph.cost import TaskCost, spectrum_bytes
+from znn_dask.taskgraph.layers import Layers
+from znn_dask.taskgraph.tasks import Task, TaskId, expand
+
+# Blocks that are read or written while the others compute.
+OVERLAP = 1
+_PART_BYTES = 1 << 23  # of tiles that are transformed together
+# What the pool of memory holds over what is in use: holes between arrays of different sizes.
+_HOLES = 1.1
+
+
+@dataclass(frozen=True)
+class Room:
+    """Patches that a process has under way at a time, and threads that compute them."""
+
+    patches: int
+    threads: int
+
+
+class Need:
+    """Memory of a prediction in one process.
+
+    Parameters
+    ----------
+    layers
+        The forward passes over one block: one, or also one over its transpose, of as many voxels.
+    passes
+        Forward passes whose results one block adds up (test-time augmentation).
+    """
+
+    def __init__(self, layers: Sequence[Layers], passes: int = 1) -> None:
+        self.layers = layers[0]
+        self._cost = TaskCost(self.layers)
+        network = self.layers.network
+        self.shared = sum(
+            spectrum_bytes(each, edge.name) for each in layers for edge in network.conv_edges
+        )
+        inputs = sum(self._map(node.name) for node in network.inputs)
+        results = sum(self._map(node.name) for node in network.outputs)
+        # As read and as preprocessed; as computed and as stored, and the sums over flips.
+        self._outside = 2 * inputs + (2 if passes == 1 else 4) * results
+        self.seconds = passes * sum(task.seconds for task in self.tasks)
+        self._known: dict[Room, int] = {}
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        """The typed tasks of one pass, with seconds by the table that is the same everywhere."""
+        tasks = expand(self.layers, self._cost, training=False)
+        return tuple(task for task in tasks if task.id.kind == "forward")
+
+    @cached_property
+    def parallelism(self) -> float:
+        """Threads that one patch can keep busy."""
+        ends: dict[TaskId, float] = {}
+        for task in self.tasks:
+            ready = max((ends[need] for need in task.needs if need in ends), default=0.0)
+            ends[task.id] = ready + task.seconds
+        return sum(task.seconds for task in self.tasks) / max(ends.values())
+
+    def bytes(self, room: Room) -> int:
+        """Memory of so many patches and threads, and of one block being read or written."""
+        if room not in self._known:
+            self._known[room] = self._bytes(room)
+        return self._known[room]
+
+    def _bytes(self, room: Room) -> int:
+        peak = self._peak(run(self.tasks, room))
+        return self.shared + self.outside(room) + int(_HOLES * peak)
+
+    def outside(self, room: Room) -> int:
+        """Bytes of inputs and results outside the forward passes."""
+        return (room.patches + OVERLAP) * self._outside
+
+    def room(self, threads: int, memory: int) -> Room | None:
+        """Threads, up to `threads`, and patches that fit into `memory`; None if not even one.
+
+        As many patches as keep the threads busy, and one more that fills the gaps of the others;
+        where that is too much, what keeps most threads busy.
+        """
+        wanted = 1 + math.ceil(threads / self.parallelism)
+        best: tuple[float, Room] | None = None
+        for patches in range(wanted, 0, -1):
+            count = self._threads(patches, threads, memory)
+            busy = min(count, patches * self.parallelism)
+            if count and (best is None or busy > best[0]):
+                best = busy, Room(patches, count)
+            if busy == threads:
+                break
+        return best[1] if best else None
+
+    def _threads(self, patches: int, most: int, memory: int) -> int:
+        """How many threads fit beside so many patches."""
+        if self.bytes(Room(patches, most)) <= memory:
+            return most
+        return bisect.bisect_right(
+            range(1, most), memory, key=lambda threads: self.bytes(Room(patches, threads))
+        )
+
+    def fitting(self, threads: int, memory: int) -> Room:
+        """`room`; raises PredictionError when not even one block fits into `memory`."""
+        room = self.room(threads, memory)
+        if room is None:
+            raise PredictionError(
+                f"one block needs about {mib(self.bytes(Room(1, 1)))} but only {mib(memory)} may "
+                "be used: raise memory_limit or give a smaller block"
+            )
+        return room
+
+    def _peak(self, spans: Sequence["Span"]) -> int:
+        """The most bytes of maps and scratch alive at a time."""
+        changes: list[tuple[float, int]] = []
+        alive: dict[tuple[int, str], tuple[float, float]] = {}
+        for span in spans:
+            node = span.task.layer
+            scratch = self._scratch(node, self.layers.blocks[node][span.task.block])
+            changes += [(span.start, scratch), (span.end, -scratch)]
+            sources = [edge.input for edge in self.layers.network.edges_into(node)]
+            for name in (node, *sources):
+                first, last = alive.get((span.patch, name), (span.start, span.end))
+                alive[span.patch, name] = min(first, span.start), max(last, span.end)
+        for (_, name), (first, last) in alive.items():
+            changes += [(first, self._map(name)), (last, -self._map(name))]
+        return _highest(changes)
+
+    def _map(self, node: str) -> int:
+        return self._cost.map_bytes(node, whole(self.layers.sizes[node]))
+
+    def _scratch(self, node: str, block: Box) -> int:
+        """What the task of a block takes besides maps."""
+        result = self._cost.map_bytes(node, block)
+        total = 0
+        for edge in self.layers.network.edges_into(node):
+            if edge.name in self.layers.convolutions:
+                total += _convolution_scratch(self.layers.convolutions[edge.name], block)
+            else:
+                total += result // 2  # a maximum keeps bytes of what each pass chose
+        return result + total
+
+
+@dataclass(frozen=True)
+class Span:
+    """A task of a patch in the simulated run; seconds."""
+
+    patch: int
+    task: TaskId
+    start: float
+    end: float
+
+
+def run(tasks: Sequence[Task], room: Room) -> tuple[Span, ...]:
+    """As many patches as `room` holds on its threads: the earlier patch first, and of one patch the
+    earlier layer, as `ForwardPass` ranks them."""
+    number = {task.id: i for i, task in enumerate(tasks)}
+    needs = [[number[need] for need in task.needs if need in number] for task in tasks]
+    dependents: list[list[int]] = [[] for _ in tasks]
+    for i, before in enumerate(needs):
+        for need in before:
+            dependents[need].append(i)
+    missing = [[len(before) for before in needs] for _ in range(room.patches)]
+    ready = [(p, i) for p in range(room.patches) for i in range(len(tasks)) if not needs[i]]
+    heapq.heapify(ready)
+    running: list[tuple[float, int, int]] = []
+    spans = []
+    clock = 0.0
+    while ready or running:
+        while ready and len(running) < room.threads:
+            patch, i = heapq.heappop(ready)
+            end = clock + tasks[i].seconds
+            heapq.heappush(running, (end, patch, i))
+            spans.append(Span(patch, tasks[i].id, clock, end))
+        clock, patch, i = heapq.heappop(running)
+        for later in dependents[i]:
+            missing[patch][later] -= 1
+            if not missing[patch][later]:
+                heapq.heappush(ready, (patch, later))
+    return tuple(spans)
+
+
+def _convolution_scratch(convolution: Convolution, block: Box) -> int:
+    if not isinstance(convolution, Tiled):
+        gathered = math.prod(box_shape(block)) * math.prod(convolution.kernel)
+        return min(CHUNK_BYTES, gathered * convolution.channels[0] * convolution.dtype.itemsize)
+    grid = convolution.grid
+    itemsize = convolution.dtype.itemsize
+    span = grid.span(block)
+    spectra = 2 * itemsize * math.prod(convolution.frequencies) * grid.count(span)
+    one = math.prod(convolution.tile) * math.prod(grid.phases) * itemsize
+    one *= convolution.channels[1]
+    whole_block = math.prod(box_shape(span)) * one
+    part = max(one, min(whole_block, _PART_BYTES))
+    # The next part is made before the last one goes.
+    return spectra * sum(convolution.channels) + min(2 * part, whole_block)
+
+
+def _highest(changes: Sequence[tuple[float, int]]) -> int:
+    """The highest sum of changes (time, bytes); at one time, what goes goes first."""
+    total = highest = 0
+    for _, change in sorted(changes):
+        total += change
+        highest = max(highest, total)
+    return highest
+
+
+def mib(size: int) -> str:
+    """`1234 MiB`."""
+    return f"{size / 2**20:.0f} MiB"

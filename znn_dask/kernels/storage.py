@@ -1,0 +1,76 @@
+"""Bytes that convolutions and pooling keep from one step to a later one, and the scratch that a
+step takes while it runs. Tests compare both with what is really allocated."""
+
+import math
+
+from znn_dask.kernels.convolution import Convolution
+from znn_dask.kernels.geometry import Box, Triple, box_shape
+from znn_dask.kernels.memory import requested_bytes
+from znn_dask.kernels.pooling import EdgeKernel, MaxFilter, MaxPool
+
+# Tiles that are transformed together, at most.
+_PART_BYTES = 1 << 23
+
+
+def input_spectrum_bytes(convolution: Convolution, block: Box | None = None) -> int:
+    """Of the spectrum of the whole input map, or of what `block` reads; 0 where it is the map."""
+    if not convolution.transforms:
+        return 0
+    return requested_bytes(lambda: convolution.allocate_input_spectrum(block))
+
+
+def gradient_spectrum_bytes(convolution: Convolution) -> int:
+    """Of the spectrum of the gradient of the whole output map."""
+    return requested_bytes(convolution.allocate_gradient_spectrum)
+
+
+def kernel_spectrum_bytes(convolution: Convolution) -> int:
+    """Of the spectra of all kernels; 0 where they are used as they are."""
+    if not convolution.transforms:
+        return 0
+    return requested_bytes(convolution.allocate_kernel_spectrum)
+
+
+def forward_scratch(convolution: Convolution, block: Box) -> int:
+    """While a block of the output is made; the block itself not counted."""
+    if not convolution.transforms:
+        return _kernel_bytes(convolution)
+    share = math.prod(box_shape(block)) / math.prod(convolution.output_size)
+    product = math.ceil(share * gradient_spectrum_bytes(convolution))
+    return product + min(product, _PART_BYTES)
+
+
+def backward_scratch(convolution: Convolution, block: Box) -> int:
+    """While the gradient of a block goes back; neither spectrum nor result counted."""
+    if convolution.transforms:
+        product = input_spectrum_bytes(convolution, block)
+        return product + min(product, _PART_BYTES)
+    z, y, x = box_shape(block)
+    lines = z * y * (x + 2 * (convolution.kernel[2] - 1) * convolution.dilation[2])
+    padded = lines * convolution.channels[1] * convolution.dtype.itemsize
+    return padded + _kernel_bytes(convolution)
+
+
+def kernel_gradient_scratch(convolution: Convolution, channels: slice) -> int:
+    """While the gradient of a slice of input channels is made, itself counted."""
+    share = (channels.stop - channels.start) / convolution.channels[0]
+    kernels = _kernel_bytes(convolution)
+    sums = kernel_spectrum_bytes(convolution) if convolution.transforms else kernels
+    return math.ceil(share * (sums + kernels))
+
+
+def residue_bytes(kernel: EdgeKernel, inputs: Triple, outputs: Triple, channels: int) -> int:
+    """Of what the backward pass of a block needs: a byte per voxel and pass of a maximum; one per
+    voxel of any other kernel."""
+    if not isinstance(kernel, MaxFilter | MaxPool):
+        return math.prod(outputs) * channels
+    total, shape = 0, list(inputs)
+    for axis in range(3):
+        shape[axis] = outputs[axis]
+        total += (kernel.size[axis] > 1) * math.prod(shape) * channels
+    return total
+
+
+def _kernel_bytes(convolution: Convolution) -> int:
+    numbers = math.prod(convolution.kernel) * math.prod(convolution.channels)
+    return numbers * convolution.dtype.itemsize

@@ -1,0 +1,35 @@
+"""The half of a plan that decides time and memory but never a bit.
+
+It may differ from worker to worker and from run to run: results are `Arithmetic`'s business.
+"""
+
+from dataclasses import dataclass
+
+STEPS_AHEAD = 3
+"""Steps that may be queued behind the one that is under way. A granule of whole steps ends with as
+many queued: enough to bridge the milliseconds until Dask starts the next."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How the passes of a training step run.
+
+    Attributes
+    ----------
+    recomputed
+        Conv edge groups whose input spectrum is dropped after the forward pass and made again from
+        the map for the kernel gradient; all others keep it.
+    prompt
+        The kernel gradients of a layer come before the backward pass goes on below it, so that
+        spectra wait for nothing; else they fill gaps, which keeps many threads busy.
+    steps_ahead
+        Steps that may be queued behind the one that is under way.
+    """
+
+    recomputed: frozenset[str] = frozenset()
+    prompt: bool = False
+    steps_ahead: int = STEPS_AHEAD
+
+
+DEFAULT = Execution()
+"""Everything is kept, kernel gradients fill gaps."""
