@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 
 from networks import Case, cases
 from results import table, write_section
@@ -23,6 +24,8 @@ from znn_dask.bench.machine import peak_rss, rss
 from znn_dask.cluster import work
 from znn_dask.cluster.fixed import noise_source
 from znn_dask.cluster.work import Context, TrainingSpec
+from znn_dask.taskgraph.arithmetic import Arithmetic
+from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.execution import Execution
 from znn_dask.taskgraph.machine import processor
@@ -52,8 +55,17 @@ class Figures:
         return self.predicted / self.measured
 
 
-def planned(case: Case, mode: str, threads: int) -> Plan:
-    made = plan(case.network, case.output_size, threads=threads, training=mode != "forward")
+@cache
+def arithmetic(case: Case, training: bool) -> Arithmetic:
+    """Chosen once for all processes."""
+    return choose_arithmetic(case.network, case.output_size, training=training)
+
+
+def planned(case: Case, chosen: Arithmetic, mode: str, threads: int) -> Plan:
+    training = mode != "forward"
+    made = plan(
+        case.network, case.output_size, threads=threads, arithmetic=chosen, training=training
+    )
     if mode == "recomputed":
         edges = frozenset(filter(made.layers.transformed, made.layers.convolutions))
         made = replace(made, execution=Execution(edges, prompt=True))
@@ -89,9 +101,9 @@ def forward(context: Context, state: State, patches: int) -> None:
 
 
 @threadpool_limits.wrap(limits=1)
-def measure(case: Case, mode: str, threads: int) -> Figures:
+def measure(case: Case, chosen: Arithmetic, mode: str, threads: int) -> Figures:
     """In a process of its own: a few passes, and the peak that they left."""
-    made = planned(case, mode, threads)
+    made = planned(case, chosen, mode, threads)
     predicted = made.bytes
     idle = rss()
     context, state = start(case, made, threads)
@@ -109,18 +121,13 @@ def measure(case: Case, mode: str, threads: int) -> Figures:
 
 
 @threadpool_limits.wrap(limits=1)
-def growth(case: Case) -> tuple[int, int]:
+def growth(case: Case, chosen: Arithmetic) -> tuple[int, int]:
     """Resident bytes after 200 and after 2000 updates."""
-    context, state = start(case, planned(case, "kept", 2), 2)
+    context, state = start(case, planned(case, chosen, "kept", 2), 2)
     state = train(context, state, 200)
     early = rss()
     train(context, state, 1800)
     return early, rss()
-
-
-def alone(executor: ProcessPoolExecutor, *call: object) -> Figures:
-    found: Figures = executor.submit(measure, *call).result()  # type: ignore[arg-type]
-    return found
 
 
 def rows(
@@ -128,7 +135,10 @@ def rows(
 ) -> Iterator[list[str]]:
     for case in cases(only=only):
         for count in threads:
-            found = {mode: alone(executor, case, mode, count) for mode in MODES}
+            found = {}
+            for mode in MODES:
+                chosen = arithmetic(case, mode != "forward")
+                found[mode] = executor.submit(measure, case, chosen, mode, count).result()
             all_figures += found.values()
             cells = [case.name, str(count)]
             for figures in found.values():
@@ -155,7 +165,8 @@ def main() -> None:
             header += [f"{mode}: predicted, MB", "measured, MB", "ratio"]
         header += ["update kept, ms", "recomputed / kept"]
         body = list(rows(executor, options.only, threads, all_figures))
-        early, late = executor.submit(growth, next(cases(only=GROWTH_CASE))).result()
+        small = next(cases(only=GROWTH_CASE))
+        early, late = executor.submit(growth, small, arithmetic(small, True)).result()
     errors = [abs(figures.ratio - 1) for figures in all_figures]
     within = sum(error <= 0.2 for error in errors)
     text = "\n\n".join(

@@ -14,12 +14,13 @@ The networks get a classifier of 1x1x1 with three channels, as the sampler has n
 """
 
 import argparse
+import math
 import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,6 +37,8 @@ from znn_dask.cluster import work
 from znn_dask.cluster.fixed import FixedPatch, FixedSource
 from znn_dask.cluster.local import local_cluster
 from znn_dask.cluster.work import Context, TrainingSpec
+from znn_dask.data import cache
+from znn_dask.data import source as data_source
 from znn_dask.data.volume import create_image
 from znn_dask.network import Network
 from znn_dask.taskgraph.engine import Engine
@@ -52,6 +55,11 @@ NETWORKS = (
 CHECKPOINT_EVERY = 1000
 ETA = 1e-6  # noise teaches nothing: stay where numbers are ordinary
 ROUNDS = 5
+PATCHES = 30  # drawn to measure what one costs
+SHAPE = (64, 256, 256)
+VOLUME_BYTES = math.prod(SHAPE) * 5  # uint8 image, uint32 labels
+
+Run = Callable[[int], float]
 
 
 def main() -> None:
@@ -83,13 +91,18 @@ HEADER = (
     "tax",
     "two processes",
     "`fit` of it",
+    "patch, volume in memory",
+    "patch, a third of the chunks",
 )
 EXPLANATION = (
-    "Milliseconds per update, medians of interleaved rounds: `python benchmarks/tax.py --write`. "
+    "Milliseconds per update, medians of interleaved rounds, and medians of the ratios of "
+    "neighbours: `python benchmarks/tax.py --write`. "
     "The plain loop calls the passes' functions on a patch that is there; `fit` draws and augments "
     "patches of a Zarr volume and writes a checkpoint every 1000 updates. Two processes: time per "
     "update of two plain loops side by side, counted together; the last column is their time "
-    "over that of `fit` on two threads."
+    "over that of `fit` on two threads. Patches: milliseconds to draw and augment one, alone, "
+    "from a volume whose decoded voxels are in memory, and from one of 64x64x32 chunks of which a "
+    "third fits the cache."
 )
 
 
@@ -108,16 +121,15 @@ def classified(network: Network) -> Network:
 
 
 def write_volume(path: Path) -> Path:
-    """(64, 256, 256) voxels of noise, in cubes of one label."""
-    shape = (64, 256, 256)
+    """`SHAPE` voxels of noise, in cubes of one label."""
     rng = np.random.default_rng(0)
-    z, y, x = np.indices(shape) // 11
+    z, y, x = np.indices(SHAPE) // 11
     values = {
-        "image": rng.integers(0, 255, shape).astype(np.uint8),
+        "image": rng.integers(0, 255, SHAPE).astype(np.uint8),
         "labels": (1 + x + 30 * y + 900 * z).astype(np.uint32),
     }
     for name, data in values.items():
-        create_image(path, name, shape, data.dtype, (32, 64, 64), (30, 6, 6))[...] = data
+        create_image(path, name, SHAPE, data.dtype, (32, 64, 64), (30, 6, 6))[...] = data
     return path
 
 
@@ -126,41 +138,57 @@ def measure(case: Case, volume: Path, folder: Path, seconds: float, rounds: int)
     trainer = Fit(case, volume, folder / case.name)
     with ExitStack() as stack:
         processes = [stack.enter_context(plain_loop(trainer.job)) for _ in range(2)]
-        single = processes[0](2)
-        count = max(3, round(seconds / single))
-        one: dict[str, list[float]] = {"plain": [], "fit": []}
+        count = max(3, round(seconds / processes[0](2)))
         with trainer.on(1) as fit:
-            fit(count)
-            for _ in range(rounds):
-                one["plain"].append(processes[0](count))
-                one["fit"].append(fit(count))
-        two: dict[str, list[float]] = {"engine": [], "fit": [], "processes": []}
+            one = interleaved(rounds, count, processes[0], fit)
         with trainer.on(2) as fit, engine_loop(trainer.job) as engine:
-            fit(count), engine(count)
-            for _ in range(rounds):
-                two["engine"].append(engine(count))
-                two["fit"].append(fit(count))
-                two["processes"].append(together(processes, count))
-    median = {key: statistics.median(values) * 1e3 for key, values in two.items()}
-    plain, fit1 = (statistics.median(one[key]) * 1e3 for key in ("plain", "fit"))
+            two = interleaved(rounds, count, engine, fit, lambda n: together(processes, n))
     return [
         case.name,
-        f"{plain:.2f}",
-        f"{fit1:.2f}",
-        f"{fit1 / plain - 1:+.1%}",
-        f"{median['engine']:.2f}",
-        f"{median['fit']:.2f}",
-        f"{median['fit'] / median['engine'] - 1:+.1%}",
-        f"{median['processes']:.2f}",
-        f"{median['processes'] / median['fit']:.0%}",
+        *(f"{statistics.median(times) * 1e3:.2f}" for times in one),
+        f"{ratio(one[1], one[0]) - 1:+.1%}",
+        *(f"{statistics.median(times) * 1e3:.2f}" for times in two[:2]),
+        f"{ratio(two[1], two[0]) - 1:+.1%}",
+        f"{statistics.median(two[2]) * 1e3:.2f}",
+        f"{ratio(two[2], two[1]):.0%}",
+        *(f"{loading(trainer, cached) * 1e3:.2f}" for cached in (1.0, 1 / 3)),
     ]
+
+
+def interleaved(rounds: int, count: int, *runs: Run) -> list[list[float]]:
+    """Seconds per update of every run, round by round; a first one that warms up is left out."""
+    times = [[run(count) for run in runs] for _ in range(rounds + 1)]
+    return [list(column) for column in zip(*times[1:], strict=True)]
+
+
+def ratio(times: list[float], others: list[float]) -> float:
+    """Median of the ratios of neighbours: what else the machine does hits both alike."""
+    return statistics.median(a / b for a, b in zip(times, others, strict=True))
+
+
+def loading(trainer: "Fit", cached: float) -> float:
+    """Seconds of a patch: of a volume in memory, or of chunks of which a share stays decoded."""
+    before = data_source.WHOLE_BYTES, cache._DECODED.capacity
+    if cached < 1:
+        data_source.WHOLE_BYTES = 0
+        cache._DECODED.capacity = round(cached * VOLUME_BYTES)
+    try:
+        source = trainer.make().source
+        for i in range(PATCHES):
+            source.patch(i)
+        begin = time.perf_counter()
+        for i in range(PATCHES, 2 * PATCHES):
+            source.patch(i)
+        return (time.perf_counter() - begin) / PATCHES
+    finally:
+        data_source.WHOLE_BYTES, cache._DECODED.capacity = before
 
 
 class Fit:
     """A training whose pieces are timed."""
 
     def __init__(self, case: Case, volume: Path, folder: Path) -> None:
-        self._make = lambda: znn.Trainer(
+        self.make = lambda: znn.Trainer(
             case.network,
             volume,
             case.output_size,
@@ -169,7 +197,7 @@ class Fit:
             checkpoint_every=CHECKPOINT_EVERY,
             progress=False,
         )
-        made = self._make()
+        made = self.make()
         drawn = made.source.patch(0)
         patch = FixedPatch(drawn.inputs, drawn.targets, drawn.weights)
         self.job = made.network, made.plan.arithmetic, made.loss, patch, made.parameters
@@ -177,7 +205,7 @@ class Fit:
     @contextmanager
     def on(self, threads: int) -> Iterator[Any]:
         """A function that trains for some updates more and returns the seconds of one."""
-        trainer = self._make()
+        trainer = self.make()
         with local_cluster(threads, dashboard=False) as client:
             trainer._client = client
             yield lambda count: self._piece(trainer, count)

@@ -38,6 +38,23 @@ def test_training_goes_on_where_it_stopped(
         np.testing.assert_array_equal(values, here.parameters[name])
 
 
+def test_what_the_threads_did_is_drawn(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = project / "timeline.svg"
+    done = run(capsys, "train", project / "config.toml", "--timeline", picture)
+    assert done.code == 0, done.err
+    assert f"timeline drawn in {picture}" in done.err
+    assert "4 updates" in picture.read_text(encoding="utf-8")
+
+
+def test_a_timeline_of_no_format_is_refused_before_training(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = run(capsys, "train", project / "config.toml", "--timeline", project / "t.txt")
+    assert refused.code == 2
+    assert "ends in '.txt'" in refused.err
+    assert not (project / "checkpoints").exists()
+
+
 def test_training_starts_from_another(
     project: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,40 @@ def test_retained_memory_is_bounded():
         memory.set_limit(memory._default_limit())
 
 
+def test_the_pool_stays_little_above_what_was_in_use():
+    """With sizes that never come twice, so that nothing is taken over as it is."""
+    gc.collect()
+    memory.trim()
+    rng = np.random.default_rng(0)
+    arrays: list[np.ndarray] = []
+    most = memory.lent_bytes()
+    for _ in range(300):
+        arrays.append(memory.empty((int(rng.integers(1, 12 * MEGABYTE)),), np.uint8))
+        most = max(most, memory.lent_bytes())
+        while sum(array.nbytes for array in arrays) > 80 * MEGABYTE:
+            del arrays[int(rng.integers(len(arrays)))]
+    assert memory.lent_bytes() + memory.retained_bytes() < 1.45 * most + memory.SPARE_BYTES
+
+
+def test_lent_bytes_are_those_of_living_arrays():
+    gc.collect()
+    before = memory.lent_bytes()
+    a = memory.empty((5 * MEGABYTE,), np.uint8)
+    b = memory.empty((3 * MEGABYTE,), np.uint8)[10:]
+    assert memory.lent_bytes() == before + 8 * MEGABYTE
+    del a
+    assert memory.lent_bytes() == before + 3 * MEGABYTE
+    del b
+    assert memory.lent_bytes() == before
+
+
+def test_bytes_are_counted_without_taking_them():
+    before = memory.lent_bytes()
+    found = memory.requested_bytes(lambda: memory.zeros((10**6, 10**6, 3), "f4").reshape(-1, 2))
+    assert found == 12 * 10**12
+    assert memory.lent_bytes() == before
+
+
 def test_pool_shared_by_threads_never_lends_memory_twice():
     def work(value):
         for _ in range(300):

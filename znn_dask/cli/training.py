@@ -48,10 +48,12 @@ def train(
     set_
         Override a key, as section.key=value; may be given several times.
     timeline
-        Draw the jobs of a few of the last updates, thread by thread, into this .svg or .png file.
+        Draw the jobs of a few of the last updates, thread by thread, into this .svg, .html or
+        .png file.
     example
         Print a configuration that explains every key.
     """
+    from znn_dask.report.schedule import check_format
     from znn_dask.training.config import example_config, load_config
 
     if example:
@@ -62,6 +64,8 @@ def train(
     if any_worker:
         set_ = (*set_, "execution.any_worker=true")
     settings = load_config(config, set_)
+    if timeline is not None:
+        check_format(timeline)
 
     from znn_dask.cli.timeline import draw_timeline
     from znn_dask.cluster.local import dashboard_link, local_cluster

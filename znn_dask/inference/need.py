@@ -12,19 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from znn_dask.inference.blocks import PredictionError
-from znn_dask.kernels.convolution import Convolution
-from znn_dask.kernels.direct import CHUNK_BYTES
-from znn_dask.kernels.geometry import Box, box_shape, whole
-from znn_dask.kernels.tiled import Tiled
-from znn_dask.taskgraph.cost import TaskCost, spectrum_bytes
+from znn_dask.kernels import storage
+from znn_dask.kernels.geometry import Box, whole
+from znn_dask.kernels.memory import SPARE_BYTES, SPARE_SHARE
+from znn_dask.taskgraph.cost import TaskCost
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.tasks import Task, TaskId, expand
 
 # Blocks that are read or written while the others compute.
 OVERLAP = 1
-_PART_BYTES = 1 << 23  # of tiles that are transformed together
-# What the pool of memory holds over what is in use: holes between arrays of different sizes.
-_HOLES = 1.1
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,9 @@ class Need:
         self._cost = TaskCost(self.layers)
         network = self.layers.network
         self.shared = sum(
-            spectrum_bytes(each, edge.name) for each in layers for edge in network.conv_edges
+            storage.kernel_spectrum_bytes(convolution)
+            for each in layers
+            for convolution in each.convolutions.values()
         )
         inputs = sum(self._map(node.name) for node in network.inputs)
         results = sum(self._map(node.name) for node in network.outputs)
@@ -83,7 +81,7 @@ class Need:
 
     def _bytes(self, room: Room) -> int:
         peak = self._peak(run(self.tasks, room))
-        return self.shared + self.outside(room) + int(_HOLES * peak)
+        return self.shared + self.outside(room) + round((1 + SPARE_SHARE) * peak) + SPARE_BYTES
 
     def outside(self, room: Room) -> int:
         """Bytes of inputs and results outside the forward passes."""
@@ -149,7 +147,9 @@ class Need:
         total = 0
         for edge in self.layers.network.edges_into(node):
             if edge.name in self.layers.convolutions:
-                total += _convolution_scratch(self.layers.convolutions[edge.name], block)
+                convolution = self.layers.convolutions[edge.name]
+                total += storage.input_spectrum_bytes(convolution, block)
+                total += storage.forward_scratch(convolution, block)
             else:
                 total += result // 2  # a maximum keeps bytes of what each pass chose
         return result + total
@@ -192,22 +192,6 @@ def run(tasks: Sequence[Task], room: Room) -> tuple[Span, ...]:
             if not missing[patch][later]:
                 heapq.heappush(ready, (patch, later))
     return tuple(spans)
-
-
-def _convolution_scratch(convolution: Convolution, block: Box) -> int:
-    if not isinstance(convolution, Tiled):
-        gathered = math.prod(box_shape(block)) * math.prod(convolution.kernel)
-        return min(CHUNK_BYTES, gathered * convolution.channels[0] * convolution.dtype.itemsize)
-    grid = convolution.grid
-    itemsize = convolution.dtype.itemsize
-    span = grid.span(block)
-    spectra = 2 * itemsize * math.prod(convolution.frequencies) * grid.count(span)
-    one = math.prod(convolution.tile) * math.prod(grid.phases) * itemsize
-    one *= convolution.channels[1]
-    whole_block = math.prod(box_shape(span)) * one
-    part = max(one, min(whole_block, _PART_BYTES))
-    # The next part is made before the last one goes.
-    return spectra * sum(convolution.channels) + min(2 * part, whole_block)
 
 
 def _highest(changes: Sequence[tuple[float, int]]) -> int:

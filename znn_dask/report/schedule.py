@@ -13,7 +13,6 @@ from znn_dask.taskgraph.timeline import Span
 FORMATS = (".svg", ".png", ".html")
 _FIRST = 1  # the step with which the chart of a plan begins
 _STEPS = 1.3  # that it shows
-_LEAST_VISIBLE = 1 / 400  # of the width: shorter bars are only noise
 
 
 def span_gantt(spans: Iterable[Span], *, title: str = "", note: str = "") -> Chart:
@@ -42,30 +41,26 @@ def plan_gantt(planned: Distribution, *, title: str = "") -> Chart:
 
 
 def middle(spans: Iterable[Span], seconds: float) -> list[Span]:
-    """The jobs of that many seconds from the middle of a timeline, those that can be seen."""
+    """The jobs of that many seconds from the middle of a timeline."""
     timeline = list(spans)
     if not timeline:
         return []
     begin = statistics.median(span.start for span in timeline) - seconds / 2
-    return [
-        span
-        for span in timeline
-        if span.start >= begin
-        and span.end <= begin + seconds
-        and span.end - span.start > seconds * _LEAST_VISIBLE
-    ]
+    return [s for s in timeline if s.start >= begin and s.end <= begin + seconds]
 
 
 def check_format(path: Path) -> None:
-    """Raise ValueError unless a schedule can be drawn into a file of that ending."""
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(
-            f"{path} ends in {path.suffix!r}; a schedule is drawn as {', '.join(FORMATS)}"
-        )
+    """Raise ValueError unless `path` ends in one of `FORMATS`."""
+    ending = path.suffix.lower()
+    if ending not in FORMATS:
+        raise ValueError(f"{path} ends in {ending!r}; a schedule is drawn as {', '.join(FORMATS)}")
 
 
 def save_gantt(drawn: Chart, path: Path) -> None:
-    """Write a chart in the format that the ending of `path` names; see `check_format`."""
+    """Write a chart in the format that the ending of `path` names, one of `FORMATS`.
+
+    Raises ValueError for another ending.
+    """
     check_format(path)
     ending = path.suffix.lower()
     if ending == ".png":
