@@ -30,6 +30,8 @@ from znn_dask.kernels.geometry import AxisTiles, Box, Triple, box_shape, dilated
 from znn_dask.kernels.memory import aligned_copy, empty, zeros
 from znn_dask.kernels.tiles import TileGrid
 
+_WORTH_PADDING = 1024  # bytes of a frequency: padding the short ones would cost memory
+
 
 @dataclass(frozen=True)
 class Tiled:
@@ -238,16 +240,15 @@ class Tiled:
         planes lie one after the other."""
         item = self.dtype.itemsize
         one, plane = self._apart(rows, columns)
-        padded = empty((depth, plane // item), self.dtype)
-        return as_strided(
-            padded,
-            (self._frequencies, depth, 2, rows, columns),
-            (one, plane, rows * columns * item, columns * item, item),
-        )
+        padded = empty((depth, plane // item), self.dtype)[:, : self._frequencies * one // item]
+        used = padded.reshape(depth, -1, one // item)[:, :, : 2 * rows * columns]
+        return used.reshape(depth, -1, 2, rows, columns).transpose(1, 0, 2, 3, 4)
 
     def _apart(self, rows: int, columns: int) -> tuple[int, int]:
         """Bytes from one frequency of a plane to the next, and from one plane to the next."""
-        one = odd_lines(2 * rows * columns * self.dtype.itemsize)
+        one = 2 * rows * columns * self.dtype.itemsize
+        if one >= _WORTH_PADDING:
+            one = odd_lines(one)
         return one, odd_lines(self._frequencies * one)
 
     @property
