@@ -14,7 +14,7 @@ from znn_dask.kernels.convolution import Algorithm, Convolution
 from znn_dask.kernels.direct import Direct
 from znn_dask.kernels.geometry import Triple
 from znn_dask.kernels.tiled import Tiled
-from znn_dask.kernels.tiles import whole_map_tile
+from znn_dask.kernels.tiles import fast_size
 
 EDGES = (4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32)
 """Tile edges worth considering: with small factors, and of few enough points for the registers."""
@@ -59,14 +59,13 @@ def cost(convolution: Convolution) -> Cost:
 
 
 def tile_candidates(output_size: Triple, kernel: Triple, dilation: Triple) -> tuple[Triple, ...]:
-    """Tiles worth considering: fast transform edges per axis, up to the whole map."""
+    """Tiles worth considering: edges per axis up to the whole map, as far as there are any."""
     choices = []
-    whole_map = whole_map_tile(output_size, kernel, dilation)
-    for n, k, s, edge in zip(output_size, kernel, dilation, whole_map, strict=True):
+    for n, k, s in zip(output_size, kernel, dilation, strict=True):
         needed = -(-n // s) + k - 1
-        enough = min((e for e in EDGES if e >= needed), default=edge)
-        smaller = (e for e in EDGES if k < e < enough)
-        choices.append((1,) if k == 1 else (*smaller, enough))
+        enough = min((e for e in EDGES if e >= needed), default=EDGES[-1])
+        edges = [e for e in EDGES if k < e <= enough]
+        choices.append([1] if k == 1 else edges or [fast_size(max(k, min(needed, 2 * k)))])
     return tuple((z, y, x) for z, y, x in product(*choices))
 
 
