@@ -13,6 +13,7 @@ import numpy as np
 from znn_dask.kernels.convolution import Algorithm, Convolution
 from znn_dask.kernels.direct import Direct
 from znn_dask.kernels.geometry import Triple
+from znn_dask.kernels.planes import STAGE_BYTES
 from znn_dask.kernels.tiled import Tiled
 from znn_dask.kernels.tiles import fast_size
 
@@ -24,6 +25,7 @@ _LINE = 0.75e-9  # seconds of a register of complex points in a transform, per n
 _PRODUCT = 1.25e9  # products of a complex value and a register of complex columns, per second
 _DIRECT = 3.8e9  # products of a value and a vector added to sums in registers, per second
 _MEMORY = 8e9  # bytes/s
+_NEAR = 1 << 20  # bytes of factors that stay in the second-level cache
 _CALL = 20e-6  # seconds of one numpy call, or of one compiled loop, with the views it needs
 
 
@@ -158,16 +160,21 @@ def _tiled_cost(conv: Tiled) -> Cost:
         """A half spectrum written or read."""
         return 2 * frequencies * rows * columns * item / _MEMORY
 
-    def planes(rows: int, lines: int, columns: int) -> float:
-        """Transforms of `lines` real lines of a tile along c, then along b."""
+    def planes(count: int, tiles: int, lines: int, columns: int) -> float:
+        """Transforms of `count` planes: `lines` real lines of each tile along c, then along b."""
         each = lines * _line(c.edge) / 2 + (c.edge // 2 + 1) * _line(b.edge)
-        return rows * each * registers(columns) + memory(rows, columns) + _CALL
+        # Planes that do not fit in cache are written here and there.
+        scattered = 2 * frequencies * tiles * columns * item > STAGE_BYTES
+        written = memory(count * tiles, columns) * (2.5 if scattered else 1.0)
+        return count * tiles * each * registers(columns) + written + _CALL
 
     def along_depth(columns: int) -> float:
         return frequencies * depth.tiles * depth.phases * _line(depth.edge) * registers(columns)
 
     def kernels_along_depth() -> float:
-        return frequencies * C * _line(depth.edge) * registers(K)
+        factor = 3 * depth.edge * C * registers(K) * _REGISTER
+        beyond = max(0, factor - _NEAR) * 2 / _MEMORY
+        return frequencies * (C * _line(depth.edge) * registers(K) + beyond)
 
     def multiply(columns: int, others: int) -> float:
         rows = frequencies * depth.edge * depth.tiles * depth.phases * tiles
@@ -177,18 +184,18 @@ def _tiled_cost(conv: Tiled) -> Cost:
     x_lines, y_lines = memory(inputs * tiles, C), memory(depth.size * tiles, K)
     adding = 2 * inputs * tiles * b.edge * c.edge * C * item / _MEMORY / 4
     return Cost(
-        input_spectrum=planes(inputs * tiles, b.edge, C),
-        kernel_spectrum=planes(depth.kernel, b.kernel, C * K),
+        input_spectrum=planes(inputs, tiles, b.edge, C),
+        kernel_spectrum=planes(depth.kernel, 1, b.kernel, C * K),
         product=along_depth(tiles * C) + along_depth(tiles * K) + kernels_along_depth()
         + multiply(K, C) + x_lines + y_lines + of_kernels,
-        output=planes(depth.size * tiles, b.outputs, K),
-        gradient_spectrum=planes(depth.size * tiles, b.outputs, K),
+        output=planes(depth.size, tiles, b.outputs, K),
+        gradient_spectrum=planes(depth.size, tiles, b.outputs, K),
         input_gradient=along_depth(tiles * C) + along_depth(tiles * K) + 2 * kernels_along_depth()
         + multiply(C, K) + x_lines + y_lines + of_kernels
-        + planes(inputs * tiles, b.edge, C) + adding,
+        + planes(inputs, tiles, b.edge, C) + adding,
         kernel_gradient=along_depth(tiles * C) + along_depth(tiles * K) + kernels_along_depth()
         + multiply(K, C) + x_lines + y_lines + of_kernels
-        + planes(depth.kernel, b.kernel, C * K),
+        + planes(depth.kernel, 1, b.kernel, C * K),
     )  # fmt: skip
 
 

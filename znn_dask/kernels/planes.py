@@ -31,8 +31,10 @@ from znn_dask.kernels.memory import ALIGNMENT, empty
 
 Plane = tuple[AxisTiles, AxisTiles]
 
+STAGE_BYTES = 1_200_000
+"""The spectrum of a plane is gathered in the second-level cache where it is not larger."""
+
 _LINES_BYTES = 40_000  # transformed lines of a tile, in the nearest cache
-_STAGE_BYTES = 1_200_000  # the spectrum of a plane, in the next one
 _ARGUMENTS = (
     *("lines", "columns", "depth", "map", "map_depth", "map_b", "map_c", "size_b", "size_c"),
     *("tiles_b", "step_b", "phases_b", "dilation_b", "points_b"),
@@ -66,7 +68,7 @@ def _has_whole_planes(half: np.ndarray) -> bool:
     """Whether each plane is one range of memory that `half` covers, and fits in cache."""
     plane_bytes = half.shape[0] * half.strides[0]
     packed = half.strides[2] == half.shape[3] * half.strides[3] == half[0, 0, 0].nbytes
-    return packed and plane_bytes <= min(half.strides[1], _STAGE_BYTES)
+    return packed and plane_bytes <= min(half.strides[1], STAGE_BYTES)
 
 
 def _run(
