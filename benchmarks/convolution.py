@@ -3,12 +3,17 @@
     OPENBLAS_NUM_THREADS=1 python benchmarks/convolution.py [--layers 0,3] [--tile 12,12,12]
 
 Each figure is the least CPU time of the rounds; the last two columns are the sum and what the cost
-table predicts for it.
+table predicts for it. With `--torch PYTHON`, an interpreter that has torch, the chosen algorithm's
+forward pass and update are compared with PyTorch's on one thread, layer by layer in turn.
 """
 
 import argparse
+import json
+import os
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -22,15 +27,18 @@ Layer = tuple[tuple[int, int], Triple, Triple, Triple]  # channels, kernel, dila
 
 LAYERS: tuple[Layer, ...] = (
     ((40, 40), (5, 5, 5), (1, 1, 1), (32, 32, 32)),
-    ((80, 80), (5, 5, 5), (1, 1, 1), (24, 24, 24)),
+    ((40, 40), (5, 5, 5), (1, 1, 1), (16, 16, 16)),
+    ((16, 16), (5, 5, 5), (1, 1, 1), (16, 16, 16)),
     ((16, 16), (5, 5, 5), (1, 1, 1), (48, 48, 48)),
+    ((80, 80), (5, 5, 5), (1, 1, 1), (24, 24, 24)),
     ((40, 40), (7, 7, 7), (1, 1, 1), (32, 32, 32)),
     ((24, 24), (9, 9, 9), (1, 1, 1), (32, 32, 32)),
     ((40, 40), (3, 3, 3), (1, 1, 1), (48, 48, 48)),
     ((16, 16), (3, 3, 3), (1, 1, 1), (48, 48, 48)),
-    ((48, 48), (1, 4, 4), (1, 8, 8), (1, 100, 100)),
-    ((1, 40), (5, 5, 5), (1, 1, 1), (59, 59, 59)),
     ((40, 40), (5, 5, 5), (2, 2, 2), (28, 28, 28)),
+    ((40, 40), (5, 5, 5), (4, 4, 4), (20, 20, 20)),
+    ((1, 40), (5, 5, 5), (1, 1, 1), (59, 59, 59)),
+    ((48, 48), (1, 4, 4), (1, 8, 8), (1, 100, 100)),
     ((48, 200), (1, 1, 1), (1, 1, 1), (1, 100, 100)),
 )
 STEPS = ("x fft", "w fft", "product", "output", "g fft", "dx", "dw")
@@ -83,6 +91,34 @@ def measure(conv: Convolution, rounds: int, cuts: int) -> list[float]:
     return list(times.values())
 
 
+def against_torch(python: str, layers: list[Layer], rounds: int) -> None:
+    """Our milliseconds of a forward pass and an update, PyTorch's, and their ratios."""
+    script = str(Path(__file__).with_name("torch_layer.py"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    print(f"{'layer':>36} {'chosen':>16} {'forward':>8} {'torch':>8} {'ratio':>6}", end=" ")
+    print(f"{'update':>8} {'torch':>8} {'ratio':>6}")
+    with subprocess.Popen(
+        [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+    ) as torch:
+        assert torch.stdin is not None
+        assert torch.stdout is not None
+        for channels, kernel, dilation, output in layers:
+            a, b, c = (n + (k - 1) * s for n, k, s in zip(output, kernel, dilation, strict=True))
+            algorithm, tile = choose_algorithm(output, kernel, dilation, channels)
+            conv = make_convolution(algorithm, (a, b, c), kernel, dilation, channels, tile=tile)
+            times = dict(zip(STEPS, measure(conv, rounds, 1), strict=True))
+            torch.stdin.write(json.dumps((channels, kernel, dilation, output)) + "\n")
+            torch.stdin.flush()
+            theirs = json.loads(torch.stdout.readline())
+            ours = [sum(times[s] for s in ("x fft", "product", "output"))]
+            ours.append(sum(t for s, t in times.items() if s != "dx" or channels[0] > 1))
+            layer = f"{channels} {kernel} {dilation} {output}".replace(", ", ",")
+            chosen = algorithm if tile is None else ",".join(str(t) for t in tile)
+            print(f"{layer:>36} {chosen:>16}", end=" ")
+            pairs = (f"{o:8.1f} {t:8.1f} {t / o:6.1f}" for o, t in zip(ours, theirs, strict=True))
+            print(*pairs, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", default=",".join(str(i) for i in range(len(LAYERS))))
@@ -90,7 +126,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--blocks", type=int, default=1)
     parser.add_argument("--algorithms", default="direct,fft,tiled")
+    parser.add_argument("--torch", metavar="PYTHON", help="compare with PyTorch of this python")
     options = parser.parse_args()
+    if options.torch:
+        layers = [LAYERS[int(i)] for i in options.layers.split(",")]
+        against_torch(options.torch, layers, options.rounds)
+        return
     print(f"{'layer':>36} {'algorithm':>22}", *(f"{s:>8}" for s in (*STEPS, "sum", "predicted")))
     for index in options.layers.split(","):
         channels, kernel, dilation, output = LAYERS[int(index)]

@@ -13,21 +13,20 @@ import numpy as np
 from znn_dask.kernels.convolution import Algorithm, Convolution
 from znn_dask.kernels.direct import Direct
 from znn_dask.kernels.geometry import Triple
+from znn_dask.kernels.planes import STAGE_BYTES
 from znn_dask.kernels.tiled import Tiled
-from znn_dask.kernels.tiles import whole_map_tile
+from znn_dask.kernels.tiles import fast_size
 
-# Flop/s of real transforms, counted as 2.5 N log2 N, by edge: those that FFTW transforms in one
-# straight piece of code. Others are several times slower.
-_FFT = {4: 9e9, 5: 9e9, 6: 11e9, 7: 11e9, 8: 13e9, 9: 11e9, 10: 14e9, 12: 15e9, 14: 12e9, 15: 12e9}
-_FFT |= {16: 14e9, 20: 15e9, 25: 10e9, 32: 14e9}
-_SLOW_FFT = 4e9
-_PRODUCT = 130e9  # flop/s of complex matrix products per frequency, of large matrices
-_REAL_PRODUCT = 160e9  # of the same as products of real pairs
-_HALF_SPEED = 8  # a matrix with a side of this size reaches half of it
+EDGES = (4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32)
+"""Tile edges worth considering: with small factors, and of few enough points for the registers."""
+
+_REGISTER = 64  # bytes
+_LINE = 0.75e-9  # seconds of a register of complex points in a transform, per n log2 n
+_PRODUCT = 1.25e9  # products of a complex value and a register of complex columns, per second
 _DIRECT = 3.8e9  # products of a value and a vector added to sums in registers, per second
-_VECTOR_BYTES = 64
 _MEMORY = 8e9  # bytes/s
-_CALL = 20e-6  # seconds of one numpy or FFTW call with the views it needs
+_NEAR = 1 << 20  # bytes of factors that stay in the second-level cache
+_CALL = 20e-6  # seconds of one numpy call, or of one compiled loop, with the views it needs
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,13 @@ def cost(convolution: Convolution) -> Cost:
 
 
 def tile_candidates(output_size: Triple, kernel: Triple, dilation: Triple) -> tuple[Triple, ...]:
-    """Tiles worth considering: fast transform edges per axis, up to the whole map."""
+    """Tiles worth considering: edges per axis up to the whole map, as far as there are any."""
     choices = []
-    whole_map = whole_map_tile(output_size, kernel, dilation)
-    for n, k, s, edge in zip(output_size, kernel, dilation, whole_map, strict=True):
+    for n, k, s in zip(output_size, kernel, dilation, strict=True):
         needed = -(-n // s) + k - 1
-        enough = min((e for e in _FFT if e >= needed), default=edge)
-        smaller = (e for e in _FFT if k < e < enough)
-        choices.append((1,) if k == 1 else (*smaller, enough))
+        enough = min((e for e in EDGES if e >= needed), default=EDGES[-1])
+        edges = [e for e in EDGES if k < e <= enough]
+        choices.append([1] if k == 1 else edges or [fast_size(max(k, min(needed, 2 * k)))])
     return tuple((z, y, x) for z, y, x in product(*choices))
 
 
@@ -138,7 +136,7 @@ def _direct_cost(conv: Direct) -> Cost:
     outputs, inputs = math.prod(conv.output_size), math.prod(conv.input_size)
 
     def seconds(rows: int, columns: int, nbytes: int) -> float:
-        vectors = -(-columns * item // _VECTOR_BYTES)
+        vectors = -(-columns * item // _REGISTER)
         return outputs * taps * rows * vectors / _DIRECT + nbytes / _MEMORY + _CALL
 
     # what it writes; the gradient is copied before, and again where the input needs its zeros
@@ -151,35 +149,55 @@ def _direct_cost(conv: Direct) -> Cost:
 def _tiled_cost(conv: Tiled) -> Cost:
     C, K = conv.channels
     item = conv.dtype.itemsize
-    points, frequencies = math.prod(conv.tile), math.prod(conv.frequencies)
-    copies = 2 if conv.real_products else 1
+    depth, b, c = (conv.grid.axes[a] for a in conv.axes)
+    frequencies, tiles = math.prod(conv.plane_frequencies), conv.plane_tiles
+    inputs = depth.size + (depth.kernel - 1) * depth.dilation
 
-    lines = sum(math.log2(edge) / _FFT.get(edge, _SLOW_FFT) for edge in conv.tile)
-    transform = 2.5 * points * lines * item / 4
-    copying = points * item / _MEMORY
-    map_fft = conv.tiles * (transform + copying)
-    calls = 5 * _CALL
+    def registers(channels: int) -> int:
+        return -(-channels * item // _REGISTER)
 
-    rate = _REAL_PRODUCT if conv.real_products else _PRODUCT
-    flops = 8 * frequencies * conv.tiles * C * K
-    matrix = flops / (rate * _efficiency(C, K, conv.tiles)) * item / 4
-    spectrum = 2 * item * frequencies / _MEMORY
-    through = spectrum * (conv.tiles * (C + K) + copies * C * K)
-    kernel_fft = 2 * copies * spectrum * C * K + 5 * _CALL
+    def memory(rows: int, columns: int) -> float:
+        """A half spectrum written or read."""
+        return 2 * frequencies * rows * columns * item / _MEMORY
+
+    def planes(count: int, tiles: int, lines: int, columns: int) -> float:
+        """Transforms of `count` planes: `lines` real lines of each tile along c, then along b."""
+        each = lines * _line(c.edge) / 2 + (c.edge // 2 + 1) * _line(b.edge)
+        # Planes that do not fit in cache are written here and there.
+        scattered = 2 * frequencies * tiles * columns * item > STAGE_BYTES
+        written = memory(count * tiles, columns) * (2.5 if scattered else 1.0)
+        return count * tiles * each * registers(columns) + written + _CALL
+
+    def along_depth(columns: int) -> float:
+        return frequencies * depth.tiles * depth.phases * _line(depth.edge) * registers(columns)
+
+    def kernels_along_depth() -> float:
+        factor = 3 * depth.edge * C * registers(K) * _REGISTER
+        beyond = max(0, factor - _NEAR) * 2 / _MEMORY
+        return frequencies * (C * _line(depth.edge) * registers(K) + beyond)
+
+    def multiply(columns: int, others: int) -> float:
+        rows = frequencies * depth.edge * depth.tiles * depth.phases * tiles
+        return rows * others * registers(columns) / _PRODUCT
+
+    of_kernels = memory(depth.kernel, C * K)
+    x_lines, y_lines = memory(inputs * tiles, C), memory(depth.size * tiles, K)
+    adding = 2 * inputs * tiles * b.edge * c.edge * C * item / _MEMORY / 4
     return Cost(
-        input_spectrum=map_fft * C + calls,
-        kernel_spectrum=kernel_fft,
-        product=matrix + through + _CALL,
-        output=map_fft * K + calls,
-        gradient_spectrum=map_fft * K + calls,
-        input_gradient=1.2 * matrix
-        + through
-        + (map_fft + conv.tiles * copying) * C
-        + calls
-        + conv.tiles * _CALL / 5,
-        kernel_gradient=1.2 * matrix + through + kernel_fft + conv.frequencies[1] * _CALL,
-    )
+        input_spectrum=planes(inputs, tiles, b.edge, C),
+        kernel_spectrum=planes(depth.kernel, 1, b.kernel, C * K),
+        product=along_depth(tiles * C) + along_depth(tiles * K) + kernels_along_depth()
+        + multiply(K, C) + x_lines + y_lines + of_kernels,
+        output=planes(depth.size, tiles, b.outputs, K),
+        gradient_spectrum=planes(depth.size, tiles, b.outputs, K),
+        input_gradient=along_depth(tiles * C) + along_depth(tiles * K) + 2 * kernels_along_depth()
+        + multiply(C, K) + x_lines + y_lines + of_kernels
+        + planes(inputs, tiles, b.edge, C) + adding,
+        kernel_gradient=along_depth(tiles * C) + along_depth(tiles * K) + kernels_along_depth()
+        + multiply(K, C) + x_lines + y_lines + of_kernels
+        + planes(depth.kernel, 1, b.kernel, C * K),
+    )  # fmt: skip
 
 
-def _efficiency(*sides: int) -> float:
-    return math.prod(side / (side + _HALF_SPEED) for side in sides)
+def _line(edge: int) -> float:
+    return _LINE * edge * math.log2(edge + 1)

@@ -71,26 +71,6 @@ def dilated_input(block: Box, kernel: Triple, dilation: Triple) -> Box:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Part of an output range that is rectangular in (tile, position in tile, phase).
-
-    Outputs start .. start + tiles*length*phases, read as an array (tiles, length, phases), are
-    those of tiles `tile` .. tile+tiles at positions `first` .. first+length in phases 0 .. phases.
-    """
-
-    start: int
-    tile: int
-    tiles: int
-    first: int
-    length: int
-    phases: int
-
-    @property
-    def outputs(self) -> slice:
-        return slice(self.start, self.start + self.tiles * self.length * self.phases)
-
-
-@dataclass(frozen=True)
 class AxisTiles:
     """One axis of a valid convolution, cut into tiles.
 
@@ -126,22 +106,6 @@ class AxisTiles:
     @property
     def tiles(self) -> int:
         return -(-self.size // self.step)
-
-    def extent(self, tiles: int) -> int:
-        """Inputs that `tiles` adjacent tiles read over all phases, padding included."""
-        return (tiles * self.outputs + self.kernel - 1) * self.dilation
-
-    def segments(self, first: int, last: int) -> tuple[Segment, ...]:
-        """Outputs of tiles first .. last, relative to the first, as at most three segments."""
-        count = min(self.size, last * self.step) - first * self.step
-        full, rest = divmod(count, self.step)
-        positions, phases = divmod(rest, self.dilation)
-        candidates = (
-            Segment(0, 0, full, 0, self.outputs, self.dilation),
-            Segment(full * self.step, full, 1, 0, positions, self.dilation),
-            Segment(full * self.step + positions * self.dilation, full, 1, positions, 1, phases),
-        )
-        return tuple(s for s in candidates if s.tiles and s.length and s.phases)
 
 
 def split(sizes: Triple, most: int) -> tuple[Box, ...]:

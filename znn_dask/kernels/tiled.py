@@ -1,38 +1,36 @@
 """Convolution by FFT over tiles: overlap-save forward, overlap-add backward.
 
 The map is cut into tiles, each transformed together with the inputs that its outputs read
-(`tiles.TileGrid`). Whole-map FFT convolution is the case of one tile. Spectra have axes
-(fz, fy, fx, tile, channel), so that the products of a pass are matrix products per frequency::
+(`tiles.TileGrid`). Products of a pass are matrix products per frequency, over the tiles T::
 
-    input X (.., T, C)    kernels W (.., C, K)    gradient G (.., T, K)
-    forward X W           input gradient G W*^T   kernel gradient X*^T G
+    input X (T, C)    kernels W (C, K)    gradient G (T, K)
+    forward X W       input gradient G W*^T       kernel gradient X*^T G
 
 A tile's outputs are positions k-1 .. edge of its cyclic convolution; what wraps around falls on the
 positions before. G is of the output gradient at these same positions and zeros before them, so the
 gradients come out in place.
 
-Complex products can be had from real ones, which BLAS does up to twice as fast on small matrices:
-with the complex numbers of X read as pairs of reals, X W = X [[re W, im W], [-im W, re W]], and the
-transpose of that matrix conjugates. It takes twice the memory for W, so it serves where the kernels
-are small beside the maps.
+Spectra are kept half transformed, in the planes across the axis that blocks are cut along, and
+products multiply them frequency by frequency of the plane: see `passes`.
 """
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
-from znn_dask.kernels.fft import irfft, rfft
+from znn_dask.kernels import depth, planes
+from znn_dask.kernels.codelets import Points
+from znn_dask.kernels.depth import odd_lines
 from znn_dask.kernels.geometry import AxisTiles, Box, Triple, box_shape, dilated_input, whole
-from znn_dask.kernels.kernel_transform import KernelTransform
-from znn_dask.kernels.memory import ALIGNMENT, aligned, empty, zeros
+from znn_dask.kernels.memory import aligned_copy, empty, zeros
 from znn_dask.kernels.tiles import TileGrid
 
-# Tiles transformed together: long runs of channels, in scratch that is reused.
-_PART_BYTES = 1 << 23
-_CHUNK_BYTES = 1 << 20  # spectra between two products
+_WORTH_PADDING = 1024  # bytes of a frequency: padding the short ones would cost memory
 
 
 @dataclass(frozen=True)
@@ -81,26 +79,40 @@ class Tiled:
         )
         return TileGrid((z, y, x))
 
+    @cached_property
+    def axes(self) -> Triple:
+        """Depth axis, then the axes b and c of a plane, of which the last is halved."""
+        depth = self.grid.row_axis
+        if self.grid.axes[depth].tiles == 1:  # one tile: any axis that is transformed
+            depth = next((a for a in range(3) if self.kernel[a] > 1), 0)
+        b, c = (a for a in range(3) if a != depth)
+        return (depth, c, b) if self.kernel[c] == 1 else (depth, b, c)
+
+    @cached_property
+    def plane_tiles(self) -> int:
+        """Tiles of one plane, phases included."""
+        return math.prod(
+            axis.tiles * axis.phases for axis in (self.grid.axes[a] for a in self.axes[1:])
+        )
+
+    @cached_property
+    def plane_frequencies(self) -> tuple[int, int]:
+        """Frequencies of a plane along b and c."""
+        _, b, c = self.axes
+        return (self.tile[b], self.tile[c] // 2 + 1)
+
     @property
-    def tiles(self) -> int:
-        """Tiles of the whole map, phases included: the T of its spectra."""
-        return self.grid.count(self.grid.all)
+    def kernel_spectrum_bytes(self) -> int:
+        return self.kernel[self.axes[0]] * self._apart(*self.channels)[1]
 
-    @cached_property
-    def frequencies(self) -> Triple:
-        """Edges of a spectrum: those of the tile, the last transformed axis halved."""
-        sizes = list(self.tile)
-        if self._transformed:
-            sizes[self._transformed[-1]] = sizes[self._transformed[-1]] // 2 + 1
-        return (sizes[0], sizes[1], sizes[2])
-
-    @cached_property
-    def real_products(self) -> bool:
-        """Whether W is kept as the real matrix of twice the size: few kernels beside the tiles, or
-        so few that they stay in cache."""
-        doubled = 2 * math.prod(self.frequencies) * math.prod(self.channels)
-        few = doubled * self._complex.itemsize <= _CHUNK_BYTES
-        return few or 2 * max(self.channels) <= self.tiles
+    @property
+    def map_spectra_bytes(self) -> int:
+        """Bytes of the spectra of input and output gradient."""
+        C, K = self.channels
+        block = whole(self.output_size)
+        inputs, outputs = _length(self._inputs(block)), _length(self._outputs(block))
+        tiles = self.plane_tiles
+        return inputs * self._apart(tiles, C)[1] + outputs * self._apart(tiles, K)[1]
 
     def rows(self) -> tuple[int, int]:
         axis = self.grid.row_axis
@@ -112,177 +124,149 @@ class Tiled:
     # ---- spectra
 
     def allocate_input_spectrum(self, block: Box | None = None) -> np.ndarray:
-        span = self.grid.all if block is None else self.grid.span(block)
-        return self._spectrum(self.grid.count(span), self.channels[0])
+        inputs = self._inputs(whole(self.output_size) if block is None else block)
+        return self._half_spectrum(_length(inputs), self.plane_tiles, self.channels[0])
 
     def allocate_gradient_spectrum(self) -> np.ndarray:
-        return self._spectrum(self.tiles, self.channels[1])
+        outputs = self._outputs(whole(self.output_size))
+        return self._half_spectrum(_length(outputs), self.plane_tiles, self.channels[1])
 
     def allocate_kernel_spectrum(self) -> np.ndarray:
-        """(fz, fy, fx, in, out), or with rows W and iW in turn, (fz, fy, fx, 2 in, out)."""
-        return self._spectrum(self._rows_of_kernel * self.channels[0], self.channels[1])
+        return self._half_spectrum(self.kernel[self.axes[0]], *self.channels)
 
     def input_spectrum(self, x: np.ndarray, block: Box, out: np.ndarray) -> None:
-        x = aligned(x)
-        spectra = self.grid.by_tile(self.grid.of_block(out, block))
-        for part, tiles in self.grid.parts(block, self._tiles_at_once(self.channels[0])):
-            rfft(self.grid.input_tiles(x, tiles), spectra[:, :, :, *part], self._transformed)
+        inputs = self._inputs(block)
+        x = self._by_axes(x)[inputs]
+        planes.forward(self._plane, x, _at(out, inputs), self._points("all"))
 
     def gradient_spectrum(self, g: np.ndarray, block: Box, out: np.ndarray) -> None:
-        channels = self.channels[1]
-        spectra = self.grid.by_tile(self.grid.of_block(out, block))
-        for part, tiles in self.grid.parts(block, self._tiles_at_once(channels)):
-            buffer = zeros(self.grid.buffer_shape(tiles, channels), self.dtype)
-            valid = _positions_first(buffer)[self._valid]
-            for at, where, view in self.grid.segments(g, block, tiles):
-                valid[*at, *where] = view
-            rfft(_positions_first(buffer), spectra[:, :, :, *part], self._transformed)
+        outputs = _at(out, self._outputs(block))
+        planes.forward(self._plane, self._by_axes(g), outputs, self._points("outputs"))
 
     def kernel_spectrum(self, w: np.ndarray, channels: slice, out: np.ndarray) -> None:
         part = w[:, :, :, channels]
-        kernels = empty((*self.kernel, part.shape[3], self._rows_of_kernel, w.shape[4]), out.dtype)
-        kernels[..., 0, :] = part
-        if self.real_products:
-            np.multiply(part, out.dtype.type(1j), out=kernels[..., 1, :])
-        rows = slice(channels.start * self._rows_of_kernel, channels.stop * self._rows_of_kernel)
-        self._kernel_transform.forward(kernels, out[:, :, :, rows])
+        kernels = empty((*self.kernel, math.prod(part.shape[3:])), self.dtype)
+        # The only place where transforms are divided by the number of points.
+        scale = self.dtype.type(1 / math.prod(self.tile))
+        np.multiply(part, scale, out=kernels.reshape(part.shape))
+        half = _kernels_in_one_row(out[:, :, :, channels])
+        planes.forward(self._kernel_plane, self._by_axes(kernels), half, self._points("kernel"))
 
     # ---- products
 
     def forward(
         self, X: np.ndarray, W: np.ndarray, block: Box, accumulate: np.ndarray | None = None
     ) -> np.ndarray:
-        tiles = self.grid.of_block(X, block)
-        result = self._spectrum(tiles.shape[3], self.channels[1])
-        if self.real_products:
-            np.matmul(self._real(tiles), self._real(W), out=self._real(result))
-        else:
-            np.matmul(tiles, W, out=result)
+        rows = _length(self._outputs(block))
+        result = self._half_spectrum(rows, self.plane_tiles, self.channels[1])
+        depth.forward(self._depth, _at(X, self._inputs(block)), W, result)
         if accumulate is None:
             return result
         accumulate += result
         return accumulate
 
     def output(self, product: np.ndarray, block: Box) -> np.ndarray:
-        channels = self.channels[1]
-        y = empty((*box_shape(block), channels), self.dtype)
-        spectra = self.grid.by_tile(product)
-        for part, tiles in self.grid.parts(block, self._tiles_at_once(channels)):
-            buffer = empty(self.grid.buffer_shape(tiles, channels), self.dtype)
-            irfft(spectra[:, :, :, *part], _positions_first(buffer), self._transformed)
-            valid = _positions_first(buffer)[self._valid]
-            for at, where, view in self.grid.segments(y, block, tiles):
-                view[...] = valid[*at, *where]
+        y = empty((*box_shape(block), self.channels[1]), self.dtype)
+        points = self._points("outputs")
+        planes.inverse(self._plane, product, self._by_axes(y), points, add=False)
         return y
 
     def input_gradient(self, G: np.ndarray, W: np.ndarray, block: Box) -> np.ndarray:
-        channels = self.channels[0]
-        spectra = self.grid.by_tile(self._input_gradient_spectrum(G, W, block))
-        span = box_shape(self.grid.span(block))
-        covered = tuple(axis.extent(n) for axis, n in zip(self.grid.axes, span, strict=True))
-        dx = zeros((*covered, channels), self.dtype)
-        for part, tiles in self.grid.parts(block, self._tiles_at_once(channels)):
-            buffer = empty(self.grid.buffer_shape(tiles, channels), self.dtype)
-            irfft(spectra[:, :, :, *part], _positions_first(buffer), self._transformed)
-            for view, tile in self.grid.overlapping(dx, buffer, part):
-                view += tile
-        return dx[whole(box_shape(self.input_box(block)))]
+        dx = zeros((*box_shape(self.input_box(block)), self.channels[0]), self.dtype)
+        rows = _length(self._inputs(block))
+        half = self._half_spectrum(rows, self.plane_tiles, self.channels[0])
+        depth.input_gradient(self._depth, _at(G, self._outputs(block)), W, half)
+        planes.inverse(self._plane, half, self._by_axes(dx), self._points("all"), add=True)
+        return dx
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
-        part = X[..., channels]
-        shape = (part.shape[4], self.channels[1])
-        fz, fy, fx = self.frequencies
-        count = math.prod(shape)
-        spectra = (  # in parts that stay in cache until they are summed over fz
-            (f, self._kernel_gradient_spectrum(part[:, f], G[:, f]))
-            for f in _ranges(fy, fz * fx * count * X.itemsize)
-        )
-        return self._kernel_transform.backward(spectra, count).reshape(*self.kernel, *shape)
+        shape = (channels.stop - channels.start, self.channels[1])
+        half = self._half_spectrum(self.kernel[self.axes[0]], *shape)
+        depth.kernel_gradient(self._depth, X[..., channels], G, half)
+        dw = empty((*self.kernel, math.prod(shape)), self.dtype)
+        half = _kernels_in_one_row(half)
+        points = self._points("kernel")
+        planes.inverse(self._kernel_plane, half, self._by_axes(dw), points, add=False)
+        dw *= self.dtype.type(1 / math.prod(self.tile))
+        return dw.reshape(*self.kernel, *shape)
 
-    def _input_gradient_spectrum(self, G: np.ndarray, W: np.ndarray, block: Box) -> np.ndarray:
-        """G W*^T of the block's tiles (fz, fy, fx, T, in)."""
-        tiles = self.grid.of_block(G, block)
-        result = self._spectrum(tiles.shape[3], self.channels[0])
-        gradients, kernels, flat = (
-            _flat(a) for a in (tiles, W[..., :: self._rows_of_kernel, :], result)
-        )
-        for f in _ranges(len(flat), kernels[0].nbytes):
-            # Transposed here rather than by BLAS, which is much slower on transposed right sides.
-            transposed = _conjugate(kernels[f].swapaxes(1, 2))
-            np.matmul(gradients[f], transposed, out=flat[f])
-        return result
-
-    def _kernel_gradient_spectrum(self, X: np.ndarray, G: np.ndarray) -> np.ndarray:
-        """X*^T G of (.., T, C) and (.., T, K), contiguous (.., C, K)."""
-        C, K = X.shape[-1], G.shape[-1]
-        result = empty((*X.shape[:3], C, K), X.dtype)
-        if not self.real_products:
-            np.matmul(_conjugate(X).swapaxes(3, 4), G, out=result)
-            return result
-        products = empty((*X.shape[:3], 2 * C, K), X.dtype)
-        np.matmul(self._real(X).swapaxes(3, 4), self._real(G), out=self._real(products))
-        # Rows are re X and im X times G, in turn: X* G is the first minus i times the second.
-        np.multiply(products[..., 1::2, :], X.dtype.type(-1j), out=result)
-        result += products[..., ::2, :]
-        return result
-
-    # ---- shapes and matrices
-
-    @cached_property
-    def _transformed(self) -> tuple[int, ...]:
-        return tuple(a for a in range(3) if self.tile[a] > 1)
-
-    @cached_property
-    def _valid(self) -> tuple[slice, slice, slice]:
-        """Positions of a tile's outputs in its cyclic convolution."""
-        z, y, x = (slice(k - 1, None) for k in self.kernel)
-        return (z, y, x)
-
-    @cached_property
-    def _complex(self) -> np.dtype[np.complexfloating]:
-        return np.dtype(np.complex64 if self.dtype == np.float32 else np.complex128)
+    # ---- shapes
 
     @property
-    def _rows_of_kernel(self) -> int:
-        return 2 if self.real_products else 1
+    def _depth(self) -> AxisTiles:
+        return self.grid.axes[self.axes[0]]
 
-    @cached_property
-    def _kernel_transform(self) -> KernelTransform:
-        return KernelTransform(self.kernel, self.tile, self._transformed[-1], self._complex)
+    @property
+    def _plane(self) -> planes.Plane:
+        _, b, c = (self.grid.axes[a] for a in self.axes)
+        return (b, c)
 
-    def _spectrum(self, rows: int, columns: int) -> np.ndarray:
-        """Array (fz, fy, fx, rows, columns) in which the matrices of successive frequencies begin
-        an odd number of cache lines apart, lest those of one line of frequencies collide."""
-        size = rows * columns
-        line = ALIGNMENT // self._complex.itemsize
-        apart = (-(-size // line) | 1) * line
-        padded = empty((*self.frequencies, apart), self._complex)
-        return padded[..., :size].reshape(*self.frequencies, rows, columns)
+    @property
+    def _kernel_plane(self) -> planes.Plane:
+        """Kernels are transformed like a map that is a single tile."""
+        b, c = (AxisTiles(1, axis.kernel, 1, axis.edge) for axis in self._plane)
+        return (b, c)
 
-    def _real(self, spectrum: np.ndarray) -> np.ndarray:
-        """The same numbers as pairs of reals: (.., columns) to (.., 2 columns)."""
-        return spectrum.view(self.dtype)
+    def _points(self, which: Literal["all", "outputs", "kernel"]) -> tuple[Points, Points]:
+        """(first, count) of the points of a tile along b and c."""
+        b, c = (
+            {
+                "all": (0, axis.edge),
+                "outputs": (axis.kernel - 1, axis.outputs),
+                "kernel": (0, axis.kernel),
+            }[which]
+            for axis in self._plane
+        )
+        return (b, c)
 
-    def _tiles_at_once(self, channels: int) -> int:
-        one = math.prod(self.tile) * math.prod(self.grid.phases) * channels * self.dtype.itemsize
-        return _PART_BYTES // one
+    def _outputs(self, block: Box) -> slice:
+        """Outputs of `block` along depth. Raises ValueError where it cuts through tiles."""
+        self.grid.check(block)
+        return block[self.axes[0]]
+
+    def _inputs(self, block: Box) -> slice:
+        """Inputs that `block` reads along depth."""
+        self.grid.check(block)
+        return self.input_box(block)[self.axes[0]]
+
+    def _by_axes(self, array: np.ndarray) -> np.ndarray:
+        """View (depth, b, c, channel) of (z, y, x, channel)."""
+        if array.dtype != self.dtype or array.strides[3] != array.itemsize:
+            array = aligned_copy(array, self.dtype)
+        return array.transpose(*self.axes, 3)
+
+    def _half_spectrum(self, depth: int, rows: int, columns: int) -> np.ndarray:
+        """Array (frequencies of the plane, depth, 2, rows, columns), see `planes`. In memory the
+        planes lie one after the other."""
+        item = self.dtype.itemsize
+        one, plane = self._apart(rows, columns)
+        padded = empty((depth, plane // item), self.dtype)[:, : self._frequencies * one // item]
+        used = padded.reshape(depth, -1, one // item)[:, :, : 2 * rows * columns]
+        return used.reshape(depth, -1, 2, rows, columns).transpose(1, 0, 2, 3, 4)
+
+    def _apart(self, rows: int, columns: int) -> tuple[int, int]:
+        """Bytes from one frequency of a plane to the next, and from one plane to the next."""
+        one = 2 * rows * columns * self.dtype.itemsize
+        if one >= _WORTH_PADDING:
+            one = odd_lines(one)
+        return one, odd_lines(self._frequencies * one)
+
+    @property
+    def _frequencies(self) -> int:
+        return math.prod(self.plane_frequencies)
 
 
-def _ranges(count: int, each: int) -> Iterator[slice]:
-    """0 .. count in ranges of as many items of `each` bytes as a chunk holds, at least one."""
-    step = max(1, _CHUNK_BYTES // each)
-    return (slice(i, min(i + step, count)) for i in range(0, count, step))
+def _length(part: slice) -> int:
+    return int(part.stop - part.start)
 
 
-def _flat(spectrum: np.ndarray) -> np.ndarray:
-    """View (frequency, rows, columns) of (fz, fy, fx, rows, columns)."""
-    return spectrum.reshape(-1, *spectrum.shape[3:])
+def _at(half: np.ndarray, depth: slice) -> np.ndarray:
+    """The planes `depth` of a half spectrum of the whole map, or of one that holds only them."""
+    return half if half.shape[1] == _length(depth) else half[:, depth]
 
 
-def _conjugate(array: np.ndarray) -> np.ndarray:
-    return np.conjugate(array, out=empty(array.shape, array.dtype))
-
-
-def _positions_first(buffer: np.ndarray) -> np.ndarray:
-    """View (positions, tiles, phases, channel) of (tiles, phases, positions, channel)."""
-    return buffer.transpose(6, 7, 8, 0, 1, 2, 3, 4, 5, 9)
+def _kernels_in_one_row(half: np.ndarray) -> np.ndarray:
+    """View (.., 1, in * out) of (.., in, out)."""
+    *others, rows, columns = half.shape
+    *steps, row, column = half.strides
+    return as_strided(half, (*others, 1, rows * columns), (*steps, rows * row, column))

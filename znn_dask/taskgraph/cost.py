@@ -118,20 +118,13 @@ class TaskCost:
 def spectrum_bytes(layers: Layers, edge: str) -> int:
     """Bytes of a conv edge group's kernel spectrum; 0 for a direct convolution."""
     convolution = layers.convolutions[edge]
-    if not isinstance(convolution, Tiled):
-        return 0
-    points = math.prod(convolution.frequencies) * math.prod(convolution.channels)
-    points *= 1 + convolution.real_products  # kept as real matrices of twice the size
-    return points * 2 * convolution.dtype.itemsize
+    return convolution.kernel_spectrum_bytes if isinstance(convolution, Tiled) else 0
 
 
 def map_spectra_bytes(layers: Layers, edge: str) -> int:
     """Bytes of the spectra of input and gradient that a conv edge group keeps during a step."""
     convolution = layers.convolutions[edge]
-    if not isinstance(convolution, Tiled):
-        return 0
-    points = math.prod(convolution.frequencies) * convolution.tiles * sum(convolution.channels)
-    return points * 2 * convolution.dtype.itemsize
+    return convolution.map_spectra_bytes if isinstance(convolution, Tiled) else 0
 
 
 @functools.cache

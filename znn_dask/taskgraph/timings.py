@@ -92,7 +92,7 @@ def _path() -> Path:
 def _fingerprint() -> str:
     """Processor, BLAS kernel family if forced, versions and code."""
     digest = hashlib.blake2b(digest_size=8)
-    libraries = (version("numpy"), version("pyfftw"))
+    libraries = (version("numpy"), version("llvmlite"))
     settings = (processor(), os.environ.get("OPENBLAS_CORETYPE", ""), *libraries)
     digest.update("\n".join(settings).encode())
     for folder in _CODE:

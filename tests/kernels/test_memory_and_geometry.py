@@ -1,7 +1,6 @@
-"""The array pool, the transforms, and the geometry that convolutions stand on."""
+"""The array pool and the geometry that convolutions stand on."""
 
 import gc
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -11,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from znn_dask.kernels import memory
-from znn_dask.kernels.fft import irfft, rfft
 from znn_dask.kernels.geometry import (
-    AxisTiles,
     blocks,
     box_shape,
     intersect,
@@ -123,49 +120,6 @@ def test_aligned_copies_only_where_it_must():
     assert b.shape == (5, 4)
 
 
-@pytest.mark.parametrize(("real", "complex_"), [("f4", "c8"), ("f8", "c16")])
-@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2), (1,)])
-@pytest.mark.parametrize("offset", [0, 1])
-def test_transforms_equal_numpy(real, complex_, axes, offset):
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((6, 7, 8, 5)).astype(real)[..., offset:]
-    want = np.fft.rfftn(x, axes=axes)
-    X = np.empty((*want.shape[:-1], 7), complex_)[..., : want.shape[-1]]
-    before = x.copy()
-    rfft(x, X, axes)
-    tolerance = 1e-4 if real == "f4" else 1e-12
-    np.testing.assert_allclose(X, want, atol=tolerance)
-    np.testing.assert_array_equal(x, before)
-    back = np.empty(x.shape, real)
-    irfft(X, back, axes)
-    np.testing.assert_allclose(back / np.prod([x.shape[a] for a in axes]), x, atol=tolerance)
-
-
-def test_plans_hold_no_array():
-    memory.trim()
-    x, X = memory.zeros((16, 16, 64), "f4"), memory.empty((16, 9, 64), "c8")
-    rfft(x, X, (0, 1))
-    address = X.ctypes.data
-    del X
-    assert memory.empty((16, 9, 64), "c8").ctypes.data == address
-
-
-def test_transforms_in_many_threads_give_equal_bits():
-    x = np.random.default_rng(0).standard_normal((12, 12, 12, 3, 5)).astype("f4")
-    results = [np.empty((12, 12, 7, 3, 5), "c8") for _ in range(8)]
-    barrier = threading.Barrier(8)
-
-    def work(out):
-        barrier.wait()
-        for _ in range(5):
-            rfft(x, out, (0, 1, 2))
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, results))
-    for result in results[1:]:
-        np.testing.assert_array_equal(result, results[0])
-
-
 def test_boxes():
     a, b = whole((4, 5, 6)), shift(whole((4, 5, 6)), (3, 0, -2))
     assert box_shape(b) == (4, 5, 6)
@@ -191,20 +145,6 @@ def test_split_covers_a_grid_once(sizes, most):
         count[part] += 1
         assert np.prod(box_shape(part)) <= max(1, most)
     assert (count == 1).all()
-
-
-@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4), st.integers(0, 6), st.data())
-def test_segments_name_every_output_once(size, kernel, dilation, more, data):
-    axis = AxisTiles(size, kernel, dilation, kernel + more)
-    first = data.draw(st.integers(0, axis.tiles - 1))
-    last = data.draw(st.integers(first + 1, axis.tiles))
-    found = []
-    for s in axis.segments(first, last):
-        grid = np.arange(s.outputs.start, s.outputs.stop).reshape(s.tiles, s.length, s.phases)
-        for (tile, position, phase), output in np.ndenumerate(grid):
-            assert output == (s.tile + tile) * axis.step + (s.first + position) * dilation + phase
-            found.append(output)
-    assert sorted(found) == list(range(min(size, last * axis.step) - first * axis.step))
 
 
 def test_layouts_are_each_others_inverse():

@@ -1,0 +1,201 @@
+"""Transforms of the planes of a map, all tiles of a plane, to half spectra and back.
+
+A map is seen here as (depth, b, c, channel), where depth is the axis along which passes are cut
+into blocks. A half spectrum is transformed along b and c only::
+
+    half spectrum (frequency of the plane, depth, 2, tile, channel)
+
+with real and imaginary parts apart, frequencies in the order (fb, fc) with fc halved, and tiles in
+the order (b tile, b phase, c tile, c phase).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from znn_dask.kernels.codelets import (
+    ALL,
+    Points,
+    complex_to_complex,
+    half_to_real,
+    points_below,
+    real_to_half,
+)
+from znn_dask.kernels.geometry import AxisTiles
+from znn_dask.kernels.jit import Compiled, vector_bytes
+from znn_dask.kernels.machine_code import Function, Integer
+from znn_dask.kernels.memory import ALIGNMENT, empty
+
+Plane = tuple[AxisTiles, AxisTiles]
+
+STAGE_BYTES = 1_200_000
+"""The spectrum of a plane is gathered in the second-level cache where it is not larger."""
+
+_LINES_BYTES = 40_000  # transformed lines of a tile, in the nearest cache
+_ARGUMENTS = (
+    *("lines", "columns", "depth", "map", "map_depth", "map_b", "map_c", "size_b", "size_c"),
+    *("tiles_b", "step_b", "phases_b", "dilation_b", "points_b"),
+    *("tiles_c", "step_c", "phases_c", "dilation_c", "frequencies_c"),
+    *("half", "half_depth", "half_fb", "half_fc", "half_part", "half_tile"),
+    *("channels", "at_once", "buffer", "buffer_line", "stage", "stage_depth", "staged"),
+)
+
+
+def forward(plane: Plane, x: np.ndarray, half: np.ndarray, points: tuple[Points, Points]) -> None:
+    """Transform the planes of map x into `half`: `points` (first, count) of each tile's edges are
+    those of the map, from its first voxel, the others zero."""
+    (b, c), dtype = plane, x.dtype
+    lines = real_to_half(c.edge, points[1], dtype)
+    columns = complex_to_complex(b.edge, -1, points[0], (0, b.edge), False, dtype)
+    _run(_forward(dtype), plane, x, half, points[0][1], lines, columns, _has_whole_planes(half))
+
+
+def inverse(
+    plane: Plane, half: np.ndarray, y: np.ndarray, points: tuple[Points, Points], add: bool
+) -> None:
+    """Transform `half` back, times the number of points of a plane: `points` (first, count) of each
+    tile's edges are set in the planes of map y from its first voxel, or added to them."""
+    (b, c), dtype = plane, y.dtype
+    columns = complex_to_complex(b.edge, 1, (0, b.edge), points[0], False, dtype)
+    lines = half_to_real(c.edge, points[1], add, dtype)
+    _run(_inverse(dtype), plane, y, half, points[0][1], lines, columns, staged=False)
+
+
+def _has_whole_planes(half: np.ndarray) -> bool:
+    """Whether each plane is one range of memory that `half` covers, and fits in cache."""
+    plane_bytes = half.shape[0] * half.strides[0]
+    packed = half.strides[2] == half.shape[3] * half.strides[3] == half[0, 0, 0].nbytes
+    return packed and plane_bytes <= min(half.strides[1], STAGE_BYTES)
+
+
+def _run(
+    loops: Compiled,
+    plane: Plane,
+    x: np.ndarray,
+    half: np.ndarray,
+    points_b: int,
+    lines: Compiled,
+    columns: Compiled,
+    staged: bool,
+) -> None:
+    b, c = plane
+    depth, size_b, size_c, channels = x.shape
+    frequencies_c = c.edge // 2 + 1
+    lanes = vector_bytes() // x.itemsize
+    most = max(1, _LINES_BYTES // (points_b * frequencies_c * 2 * lanes * x.itemsize))
+    groups = -(-channels // (most * lanes))
+    at_once = -(-channels // (groups * lanes)) * lanes
+    buffer_line = 2 * frequencies_c * at_once * x.itemsize + ALIGNMENT
+    buffer = empty((points_b, buffer_line), np.uint8)
+    arguments = {
+        "lines": lines.address,
+        "columns": columns.address,
+        "depth": depth,
+        "map": x.ctypes.data,
+        "size_b": size_b,
+        "size_c": size_c,
+        "points_b": points_b,
+        "frequencies_c": frequencies_c,
+        "half": half.ctypes.data,
+        "half_fb": frequencies_c * half.strides[0],
+        "channels": channels,
+        "at_once": at_once,
+        "buffer": buffer.ctypes.data,
+        "buffer_line": buffer_line,
+    }
+    # What is written here and there is gathered in the second-level cache, and copied in order.
+    plane_bytes = half.shape[0] * half.strides[0]
+    stage = empty((plane_bytes,), np.uint8) if staged else half
+    arguments |= {
+        "stage": stage.ctypes.data,
+        "stage_depth": 0 if staged else half.strides[1],
+        "staged": plane_bytes if staged else 0,
+    }
+    arguments |= zip(("map_depth", "map_b", "map_c"), x.strides[:3], strict=True)
+    arguments |= zip(
+        ("half_fc", "half_depth", "half_part", "half_tile"), half.strides[:4], strict=True
+    )
+    for name, axis in (("b", b), ("c", c)):
+        for what in ("tiles", "step", "phases", "dilation"):
+            arguments[f"{what}_{name}"] = getattr(axis, what)
+    loops(**arguments)
+
+
+@cache
+def _forward(dtype: np.dtype[Any]) -> Compiled:
+    """`lines` along c into the buffer, then `columns` along b into the stage."""
+    f = Function("plane_forward", _ARGUMENTS, dtype)
+    with f.loop(f["depth"]) as d:
+        stage = f["stage"] + f["stage_depth"] * d
+        with _tiles(f, stage, d) as (half, voxel, first_b, points_c, part, channels):
+            with f.loop(f["points_b"]) as j:
+                f.call(
+                    f["lines"],
+                    *(voxel + f["map_b"] * f["dilation_b"] * j, f["map_c"] * f["dilation_c"], 0),
+                    *(_within(f, first_b + j * f["dilation_b"], points_c), 0),
+                    *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL, channels),
+                )
+            with f.loop(f["frequencies_c"]) as k:
+                f.call(
+                    f["columns"],
+                    *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL, 0),
+                    *(half + f["half_fc"] * k, f["half_fb"], f["half_part"], ALL, channels),
+                )
+        f.copy(stage, f["half"] + f["half_depth"] * d, f["staged"])
+    return f.compile()
+
+
+@cache
+def _inverse(dtype: np.dtype[Any]) -> Compiled:
+    """`columns` along b into the buffer, then `lines` along c."""
+    f = Function("plane_inverse", _ARGUMENTS, dtype)
+    with f.loop(f["depth"]) as d:
+        source = f["half"] + f["half_depth"] * d
+        with _tiles(f, source, d) as (half, voxel, first_b, points_c, part, channels):
+            with f.loop(f["frequencies_c"]) as k:
+                f.call(
+                    f["columns"],
+                    *(half + f["half_fc"] * k, f["half_fb"], f["half_part"], ALL, 0),
+                    *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL, channels),
+                )
+            with f.loop(f["points_b"]) as j:
+                f.call(
+                    f["lines"],
+                    *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL, 0),
+                    *(voxel + f["map_b"] * f["dilation_b"] * j, f["map_c"] * f["dilation_c"], 0),
+                    *(_within(f, first_b + j * f["dilation_b"], points_c), channels),
+                )
+    return f.compile()
+
+
+def _within(f: Function, position: Integer, points_c: Integer) -> Integer:
+    """Points of a line within the map: none where the line itself is not."""
+    return f.select(position, f["size_b"], points_c, f.integer(0))
+
+
+@contextmanager
+def _tiles(f: Function, half: Integer, d: Integer) -> Iterator[tuple[Integer, ...]]:
+    """Loops over the tiles of plane d and groups of channels: (half spectrum, first voxel and its
+    position along b, points along c within the map, bytes of a row of the buffer, channels)."""
+    with (
+        f.loop(f["tiles_b"]) as tile_b,
+        f.loop(f["phases_b"]) as phase_b,
+        f.loop(f["tiles_c"]) as tile_c,
+        f.loop(f["phases_c"]) as phase_c,
+        f.loop(f["channels"], f["at_once"]) as channel,
+    ):
+        first_b, first_c = tile_b * f["step_b"] + phase_b, tile_c * f["step_c"] + phase_c
+        row_of_tiles = (tile_b * f["phases_b"] + phase_b) * f["tiles_c"]
+        tile = (row_of_tiles + tile_c) * f["phases_c"] + phase_c
+        offset = channel * f.itemsize
+        yield (
+            half + f["half_tile"] * tile + offset,
+            f["map"] + f["map_depth"] * d + f["map_b"] * first_b + f["map_c"] * first_c + offset,
+            first_b,
+            points_below(f["size_c"], first_c, f["dilation_c"]),
+            f["at_once"] * f.itemsize,
+            f.smaller(f["channels"] - channel, f["at_once"]),
+        )
