@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter
 
-from znn_dask.kernels import pooling
 from znn_dask.kernels.pooling import (
     Crop,
     Dropout,
@@ -21,12 +20,6 @@ from znn_dask.kernels.pooling import (
 )
 
 triples = st.tuples(*[st.integers(1, 4)] * 3)
-
-
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make even tiny maps cross the border between two chunks."""
-    monkeypatch.setattr(pooling, "_CHUNK", 64)
 
 
 def _separable(

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 
+import llvmlite.binding as llvm
 import numpy as np
 import pyfftw
 import threadpoolctl
@@ -15,12 +16,14 @@ def library_fingerprint() -> Fingerprint:
     """Versions and kernel families of this process, as sorted {name: text}.
 
     Two processes with equal fingerprints give equal bits for equal work: ``blas`` names numpy's
-    BLAS with the kernel family it picked for this processor, ``simd`` the instruction sets that
-    numpy's own loops dispatch on, ``fftw_alignment`` those that FFTW looks for.
+    BLAS with the kernel family it picked for this processor, ``compiler`` what our own kernels are
+    compiled with and for, ``simd`` the instruction sets that numpy's own loops dispatch on,
+    ``fftw_alignment`` those that FFTW looks for.
     """
     simd = np.show_config(mode="dicts")["SIMD Extensions"]
     return {
         "blas": _blas(),
+        "compiler": f"llvmlite {version('llvmlite')} for {llvm.get_host_cpu_name()}",
         "fftw_alignment": str(pyfftw.simd_alignment),
         "machine": platform.machine(),
         "numpy": np.__version__,

@@ -21,34 +21,44 @@ from llvmlite import ir
 _INTEGER = ir.IntType(64)
 _LANE = ir.IntType(32)
 _BIT = ir.IntType(1)
+_BYTE = ir.IntType(8)
 
 # LLVM compiles under this lock; what it made is never freed, for any thread may be running it.
 _lock = threading.Lock()
 _libraries: list[Any] = []
 
 Compiled = Callable[..., None]
+Value = Any  # of LLVM: an integer, an address or a vector that the written code computes
 
 
 class Code:
-    """One function being written: arrays of one floating type, then integers, as arguments.
+    """One function being written: arrays of one floating type and of bytes, and integers.
 
-    `reals` and `integers` name the arguments in the order in which the compiled function wants
-    them: addresses, then 64-bit integers. Offsets are in elements.
+    `reals`, `arrays_of_bytes` and `integers` name the arguments in the order in which the compiled
+    function wants them: addresses, then 64-bit integers. Offsets are in elements.
     """
 
-    def __init__(self, dtype: np.dtype[Any], reals: Sequence[str], integers: Sequence[str]) -> None:
+    def __init__(
+        self,
+        dtype: np.dtype[Any],
+        reals: Sequence[str],
+        integers: Sequence[str],
+        arrays_of_bytes: Sequence[str] = (),
+    ) -> None:
         self.real = ir.FloatType() if dtype == np.float32 else ir.DoubleType()
         self._align = dtype.itemsize
         self._suffix = "f32" if dtype == np.float32 else "f64"
         self._module = ir.Module()
-        pointer = ir.PointerType(self.real)
-        types = [pointer] * len(reals) + [_INTEGER] * len(integers)
+        arrays = len(reals) + len(arrays_of_bytes)
+        types = [ir.PointerType(self.real)] * len(reals)
+        types += [ir.PointerType(_BYTE)] * len(arrays_of_bytes) + [_INTEGER] * len(integers)
         function = ir.Function(self._module, ir.FunctionType(ir.VoidType(), types), "kernel")
-        for argument in function.args[: len(reals)]:
+        for argument in function.args[:arrays]:
             argument.add_attribute("noalias")
-        self._arguments = dict(zip((*reals, *integers), function.args, strict=True))
+        names = (*reals, *arrays_of_bytes, *integers)
+        self._arguments = dict(zip(names, function.args, strict=True))
         self._build = ir.IRBuilder(function.append_basic_block("entry"))
-        self._types = [ctypes.c_void_p] * len(reals) + [ctypes.c_int64] * len(integers)
+        self._types = [ctypes.c_void_p] * arrays + [ctypes.c_int64] * len(integers)
 
     def __getitem__(self, name: str) -> Any:
         """The argument of that name."""
@@ -110,6 +120,10 @@ class Code:
         a = self.larger(self.integer(a), 0)
         return self._build.sdiv(self.sum(a, self.difference(b, 1)), self.integer(b))
 
+    def whole(self, a: Any, b: int) -> Any:
+        """The largest multiple of b, a power of two, that does not exceed a."""
+        return self._build.and_(self.integer(a), self.integer(-b))
+
     @contextmanager
     def loop(self, start: Any, stop: Any, step: int = 1) -> Iterator[Any]:
         """The statements inside, for start, start + step, .. below stop."""
@@ -144,8 +158,15 @@ class Code:
 
     def variable(self, width: int) -> Any:
         """A vector that can be set: it lives in a register."""
+        return self._variable(self.real, width)
+
+    def byte_variable(self, width: int) -> Any:
+        """The same of bytes."""
+        return self._variable(_BYTE, width)
+
+    def _variable(self, kind: Any, width: int) -> Any:
         with self._build.goto_entry_block():
-            return self._build.alloca(ir.VectorType(self.real, width))
+            return self._build.alloca(ir.VectorType(kind, width))
 
     def get(self, variable: Any) -> Any:
         return self._build.load(variable)
@@ -171,7 +192,9 @@ class Code:
         """Write the first `lanes` (or all) of `width` elements."""
         address = self._build.bitcast(pointer, ir.PointerType(value.type))
         if lanes is None or lanes == width:
-            self._build.store(value, address, align=self._align)
+            self._build.store(
+                value, address, align=self._align if value.type.element == self.real else 1
+            )
             return
         name = f"llvm.masked.store.v{width}{self._suffix}.p0"
         self._call(name, ir.VoidType(), [value, address, _LANE(self._align), _mask(width, lanes)])
@@ -179,10 +202,33 @@ class Code:
     def spread(self, pointer: Any, width: int) -> Any:
         """The element there in every lane."""
         scalar = self._build.load(pointer)
-        undefined = ir.Constant(ir.VectorType(self.real, width), ir.Undefined)
+        return self._spread(scalar, width)
+
+    def _spread(self, scalar: Any, width: int) -> Any:
+        undefined = ir.Constant(ir.VectorType(scalar.type, width), ir.Undefined)
         first = self._build.insert_element(undefined, scalar, _LANE(0))
         lanes = ir.Constant(ir.VectorType(_LANE, width), None)
         return self._build.shuffle_vector(first, undefined, lanes)
+
+    def load_bytes(self, pointer: Any, width: int) -> Any:
+        address = self._build.bitcast(pointer, ir.PointerType(ir.VectorType(_BYTE, width)))
+        return self._build.load(address, align=1)
+
+    def spread_byte(self, value: Any, width: int) -> Any:
+        """An integer below 256 in every lane."""
+        return self._spread(self._build.trunc(self.integer(value), _BYTE), width)
+
+    def exceeds(self, a: Any, b: Any) -> Any:
+        """Where a is larger than b or not a number, and b is a number."""
+        larger = self._build.fcmp_unordered(">", a, b)
+        return self._build.and_(larger, self._build.fcmp_ordered("ord", b, b))
+
+    def equal(self, a: Any, b: Any) -> Any:
+        """Where bytes are equal."""
+        return self._build.icmp_unsigned("==", a, b)
+
+    def choose(self, where: Any, a: Any, b: Any) -> Any:
+        return self._build.select(where, a, b)
 
     def add(self, a: Any, b: Any) -> Any:
         return self._build.fadd(a, b)

@@ -8,15 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, pairwise, product
-from typing import Any
 
 import numpy as np
 
-from znn_dask.kernels.compiler import Code, Compiled, registers
+from znn_dask.kernels.compiler import Code, Compiled, Value, registers
 
 _MOST_VECTORS = 3  # of output channels side by side: more leave too few sums per vector to reuse it
-
-Value = Any  # of LLVM: an integer, an address or a vector that the written code computes
 
 
 @dataclass(frozen=True)

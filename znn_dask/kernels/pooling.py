@@ -7,13 +7,14 @@ are always fresh arrays: the owner of a result may write to it.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from znn_dask.kernels import pooling_code
 from znn_dask.kernels.geometry import Box, Triple, shift
 from znn_dask.kernels.memory import aligned_copy, empty, zeros
 from znn_dask.kernels.randomness import generator
@@ -22,9 +23,6 @@ Key = tuple[int | str, ...]
 Floats = NDArray[np.floating]
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool]
-
-# Elements worked on at a time: all passes over them then run in the L2 cache.
-_CHUNK = 1 << 17
 
 
 class EdgeKernel(Protocol):
@@ -41,9 +39,9 @@ class EdgeKernel(Protocol):
 
 
 class _Maximum:
-    """Maximum over windows, in separable passes over axes 0, 1, 2 as in ZNN.
+    """Maximum over windows; among equal values the one that ZNN's passes over z, y, x would choose.
 
-    Each pass keeps the window index (uint8) of its maximum; of equal values the lowest index wins.
+    The number of the winner within its window is kept (uint8).
     """
 
     size: Triple
@@ -64,50 +62,42 @@ class _Maximum:
         return z, y, x
 
     def forward(self, x: Floats, key: Key | None = None) -> tuple[Floats, tuple[Bytes, ...]]:
-        """Maxima (z, y, x, c) of the input region `x`, and what each real pass chose.
+        """Maxima (z, y, x, c) of the input region `x`, and which voxels they are.
 
         Raises ValueError if `x` is not a whole number of windows.
         """
         shapes = self._shapes(x.shape)
-        passes = [axis for axis in range(3) if self.size[axis] > 1]
-        if not passes:
-            return aligned_copy(x), ()
-        y = empty(shapes[3], x.dtype)
-        chosen = tuple(empty(shapes[axis + 1], np.uint8) for axis in passes)
-        step = _planes(shapes[1])
-        scratch = [empty((step, *shape[1:]), x.dtype) for shape in shapes[1:3]]
-        for planes in _slabs(shapes[3][0], step):
-            part = x[self._inputs(planes, 0)]
-            for axis, choice in zip(passes, chosen, strict=True):
-                target = y[planes] if axis == passes[-1] else scratch[axis][: len(y[planes])]
-                windows = self._windows(part, axis, target.shape[axis])
-                part = _maximum(windows, target, choice[planes])
-        return y, chosen
+        chosen = []
+        for size, shape in zip(self._passes, shapes[1:], strict=True):
+            y, which = empty(shape, x.dtype), empty(shape, np.uint8)
+            find = pooling_code.maximum(x.dtype)
+            find(*(a.ctypes.data for a in (x, y, which)), *self._windows(size, x, shape))
+            chosen.append(which)
+            x = y
+        return x if chosen else aligned_copy(x), tuple(chosen)
 
     def backward(self, g: Floats, residue: tuple[Bytes, ...], input_shape: Sequence[int]) -> Floats:
         """Gradient (z, y, x, c) of the input region: each voxel of `g` goes to its maximum."""
-        shapes = self._shapes(input_shape)
-        passes = [axis for axis in range(3) if self.size[axis] > 1]
-        if not passes:
+        if not residue:
             return aligned_copy(g)
-        dx = zeros(shapes[0], g.dtype)
-        step = _planes(shapes[1])
-        scratch = [empty((step, *shape[1:]), g.dtype) for shape in shapes[1:3]]
-        product = empty((step * math.prod(shapes[1][1:]),), g.dtype)
-        for planes in _slabs(shapes[3][0], step):
-            part = g[planes]
-            for axis, choice in zip(reversed(passes), reversed(residue), strict=True):
-                # slabs overlap along axis 0, so the last target is only ever added to
-                last = axis == passes[0]
-                if last:
-                    target = dx[self._inputs(planes, 0)]
-                else:
-                    target = scratch[axis - 1][: len(part)]
-                    self._clear(target, axis, part.shape[axis])
-                windows = self._windows(target, axis, part.shape[axis])
-                _scatter(part, choice[planes], windows, product, add_first=last)
-                part = target
-        return dx
+        g = np.ascontiguousarray(g)
+        shapes = self._shapes(input_shape)
+        for size, shape, which in reversed([*zip(self._passes, shapes, residue, strict=False)]):
+            dx = zeros(shape, g.dtype)
+            add = pooling_code.scatter(g.dtype)
+            add(*(a.ctypes.data for a in (g, dx, which)), *self._windows(size, dx, g.shape))
+            g = dx
+        return g
+
+    @property
+    def _passes(self) -> tuple[Triple, ...]:
+        """Windows whose maxima are taken one after the other: one, if a byte can count it."""
+        if self.size == (1, 1, 1):
+            return ()
+        if math.prod(self.size) <= 256:
+            return (self.size,)
+        z, y, x = self.size
+        return tuple(k for k in ((z, 1, 1), (1, y, 1), (1, 1, x)) if k != (1, 1, 1))
 
     def _inputs(self, outputs: slice, axis: int) -> slice:
         """Input voxels that a range of output voxels reads, along `axis`."""
@@ -117,31 +107,33 @@ class _Maximum:
     def _span(self, axis: int) -> int:
         return (self.size[axis] - 1) * self.dilation[axis] + 1
 
-    def _windows(self, values: Floats, axis: int, count: int) -> list[Floats]:
-        """For j in 0..size-1 the j-th voxel of each of `count` windows along `axis`, as views."""
-        stride = self.stride[axis]
-        starts = (j * self.dilation[axis] for j in range(self.size[axis]))
-        taps = (slice(start, start + (count - 1) * stride + 1, stride) for start in starts)
-        return [values[(slice(None),) * axis + (tap,)] for tap in taps]
-
-    def _clear(self, values: Floats, axis: int, count: int) -> None:
-        """Zero all that the first voxels of `count` windows do not cover (and perhaps more)."""
-        covered = count if self.stride[axis] == 1 else 0
-        values[(slice(None),) * axis + (slice(covered, None),)] = 0
+    def _windows(self, size: Triple, x: Floats, outputs: Sequence[int]) -> tuple[int, ...]:
+        """The arguments `pooling_code.WINDOWS` for windows of `size` on x."""
+        z, y, columns, channels = outputs
+        steps = tuple(stride // x.itemsize for stride in x.strides[:3])
+        strides = (s if k > 1 else 1 for s, k in zip(self.stride, size, strict=True))
+        windows = tuple(step * s for step, s in zip(steps, strides, strict=True))
+        voxels = tuple(step * d for step, d in zip(steps, self.dilation, strict=True))
+        line = (1, columns * channels) if windows[2] == channels else (columns, channels)
+        return (z, y, *line, *size, *windows, *voxels)
 
     def _shapes(self, input_shape: Sequence[int]) -> list[tuple[int, ...]]:
-        """Shape of the region before the passes and after each of the three."""
+        """Shape of the region before the passes and after each of them.
+
+        Raises ValueError if it is not a whole number of windows.
+        """
         shapes = [tuple(input_shape)]
-        for axis in range(3):
-            *shape, channels = shapes[-1]
-            windows, rest = divmod(shape[axis] - self._span(axis), self.stride[axis])
-            if windows < 0 or rest:
-                raise ValueError(
-                    f"{self} does not fit an input of {tuple(input_shape[:3])}; "
-                    "change the window or the output size"
-                )
-            shape[axis] = windows + 1
-            shapes.append((*shape, channels))
+        for size in self._passes:
+            shape = list(shapes[-1])
+            for axis in (a for a in range(3) if size[a] > 1):
+                windows, rest = divmod(shape[axis] - self._span(axis), self.stride[axis])
+                if windows < 0 or rest:
+                    raise ValueError(
+                        f"{self} does not fit an input of {tuple(input_shape[:3])}; "
+                        "change the window or the output size"
+                    )
+                shape[axis] = windows + 1
+            shapes.append(tuple(shape))
         return shapes
 
 
@@ -263,34 +255,3 @@ def _maximum(windows: Sequence[Floats], out: Floats, chosen: Bytes) -> Floats:
         np.maximum(chosen, later, out=chosen)
         np.maximum(out, window, out=out)
     return out
-
-
-def _scatter(
-    g: Floats, chosen: Bytes, windows: Sequence[Floats], scratch: Floats, add_first: bool
-) -> None:
-    """Add each value of `g` to the window that was chosen; `scratch` holds at least `g.size`.
-
-    Window 0 is overwritten unless `add_first`.
-    """
-    product = scratch[: g.size].reshape(g.shape)
-    for j, window in enumerate(windows):
-        if j == 1 and len(windows) == 2:
-            # what window 0 did not get, exactly: the products are `g` or zero
-            np.subtract(g, product, out=product)
-        else:
-            # a float mask: numpy multiplies floats by booleans more slowly
-            np.equal(chosen, j, out=product)
-            np.multiply(product, g, out=product)
-        if j == 0 and not add_first:
-            np.copyto(window, product)
-        else:
-            np.add(window, product, out=window)
-
-
-def _planes(shape: Sequence[int]) -> int:
-    """Planes of axis 0 that hold about `_CHUNK` elements."""
-    return min(shape[0], max(1, _CHUNK // max(1, math.prod(shape[1:]))))
-
-
-def _slabs(length: int, step: int) -> Iterator[slice]:
-    return (slice(start, min(start + step, length)) for start in range(0, length, step))

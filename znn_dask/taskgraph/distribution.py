@@ -4,7 +4,7 @@ Patches are spread evenly, neighbours on one worker; a worker computes its patch
 gradients travel and every worker makes the same update (`cluster_schedule.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from znn_dask.taskgraph.cluster_schedule import (
     simulate_cluster,
 )
 from znn_dask.taskgraph.plan import Plan
-from znn_dask.taskgraph.schedule import Schedule, simulate
+from znn_dask.taskgraph.schedule import STEPS_AHEAD, Schedule, simulate
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class Distribution:
 
     @cached_property
     def _cost(self) -> ReplicaCost:
-        return replica_cost(self.plan, self.plan.machine)
+        cost = replica_cost(self.plan, self.plan.machine)
+        busy = self.schedule.efficiency * self.plan.threads
+        return replace(cost, parallelism=busy / min(max(self.patches), STEPS_AHEAD))
 
     @cached_property
     def _cluster(self) -> ClusterSchedule | None:
