@@ -329,7 +329,7 @@ def test_an_interrupted_run_goes_on_with_the_arithmetic_it_began_with(tmp_path, 
             super().__init__(*args, arithmetic=arithmetic, **kwargs)
 
     monkeypatch.setattr(prediction, "ForwardPass", Seen)
-    monkeypatch.setattr("znn_dask.inference.request.choose_arithmetic", None)
+    monkeypatch.setattr("znn_dask.inference.sizing.choose_arithmetic", None)
     predict(boundary_state(), **arguments)
     assert seen == [begun_with]
 

@@ -127,8 +127,7 @@ class Need:
         changes: list[tuple[float, int]] = []
         alive: dict[tuple[int, str], tuple[float, float]] = {}
         for span in spans:
-            node = span.task.layer
-            scratch = self._scratch(node, self.layers.blocks[node][span.task.block])
+            node, scratch = span.task.layer, self._scratch[span.task]
             changes += [(span.start, scratch), (span.end, -scratch)]
             sources = [edge.input for edge in self.layers.network.edges_into(node)]
             for name in (node, *sources):
@@ -141,8 +140,16 @@ class Need:
     def _map(self, node: str) -> int:
         return self._cost.map_bytes(node, whole(self.layers.sizes[node]))
 
-    def _scratch(self, node: str, block: Box) -> int:
-        """What the task of a block takes besides maps."""
+    @cached_property
+    def _scratch(self) -> dict[TaskId, int]:
+        """What each task takes besides maps."""
+        blocks = self.layers.blocks
+        return {
+            task.id: self._scratch_of(task.id.layer, blocks[task.id.layer][task.id.block])
+            for task in self.tasks
+        }
+
+    def _scratch_of(self, node: str, block: Box) -> int:
         result = self._cost.map_bytes(node, block)
         total = 0
         for edge in self.layers.network.edges_into(node):

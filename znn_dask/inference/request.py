@@ -11,7 +11,7 @@ from znn_dask.inference.augment import Variant, margin
 from znn_dask.inference.blocks import BlockPlan, Border, Triple, output_extent, triple
 from znn_dask.inference.sizing import DEFAULT_BYTES, Candidate, Cost, candidates, choose, chunks_of
 from znn_dask.network import Network, NodeGroup, parse_znn
-from znn_dask.taskgraph import Arithmetic, choose_arithmetic
+from znn_dask.taskgraph import Arithmetic
 from znn_dask.training.checkpoint import CheckpointState, load_checkpoint
 
 
@@ -83,10 +83,7 @@ class Request:
         )
         known = {how.output_size: how for how in kept}
         sizes = dict.fromkeys(variant.shape(plan.compute_shape) for variant in self.variants)
-        return {
-            size: known.get(size) or choose_arithmetic(self.network, size, training=False)
-            for size in sizes
-        }
+        return {size: known.get(size) or self.cost.chosen(size).layers.arithmetic for size in sizes}
 
 
 def prepare(
