@@ -108,5 +108,5 @@ def test_residues(kernel):
     x = np.zeros((*box_shape(box), 3), "f4")
     y, residue = kernel.forward(x, ("key",))
     arrays = residue if isinstance(residue, tuple) else (residue,)
-    found = storage.residue_bytes(kernel, box_shape(box), y.shape[:3], 3)
+    found = storage.residue_bytes(y.shape[:3], 3)
     assert found == sum(array.nbytes for array in arrays)

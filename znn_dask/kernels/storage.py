@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from znn_dask.kernels.convolution import Convolution
 from znn_dask.kernels.geometry import Box, Triple, box_shape
 from znn_dask.kernels.memory import requested_bytes
-from znn_dask.kernels.pooling import EdgeKernel, MaxFilter, MaxPool
 
 # Tiles that are transformed together, at most.
 _PART_BYTES = 1 << 23
@@ -71,16 +70,10 @@ def code_bytes(convolutions: Iterable[Convolution], *, training: bool) -> int:
     return _COMPILER_BYTES + len(unlike) * (_CODE_BYTES if training else _FORWARD_CODE_BYTES)
 
 
-def residue_bytes(kernel: EdgeKernel, inputs: Triple, outputs: Triple, channels: int) -> int:
-    """Of what the backward pass of a block needs: a byte per voxel and pass of a maximum; one per
-    voxel of any other kernel."""
-    if not isinstance(kernel, MaxFilter | MaxPool):
-        return math.prod(outputs) * channels
-    total, shape = 0, list(inputs)
-    for axis in range(3):
-        shape[axis] = outputs[axis]
-        total += (kernel.size[axis] > 1) * math.prod(shape) * channels
-    return total
+def residue_bytes(outputs: Triple, channels: int) -> int:
+    """Of what the backward pass of a block needs: a byte per voxel, which value was the maximum or
+    whether it was dropped."""
+    return math.prod(outputs) * channels
 
 
 def _kernel_bytes(convolution: Convolution) -> int:

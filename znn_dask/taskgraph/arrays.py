@@ -206,12 +206,7 @@ class _Tape:
             users = [TaskId("forward", node, b)]
             if node in layers.trained:
                 users.append(TaskId("backward", node, b))
-            outputs = box_shape(block)
-            if name == node:
-                nbytes = math.prod(outputs) * channels
-            else:
-                inputs = box_shape(layers.input_box(name, block))
-                nbytes = storage.residue_bytes(layers.kernels[name], inputs, outputs, channels)
+            nbytes = storage.residue_bytes(box_shape(block), channels)
             yield Array(ArrayId("residue", name, b), nbytes, tuple(users))
 
     def _backward(self) -> Iterator[Array]:
