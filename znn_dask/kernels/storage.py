@@ -7,15 +7,18 @@ from collections.abc import Iterable
 from znn_dask.kernels.convolution import Convolution
 from znn_dask.kernels.geometry import Box, Triple, box_shape
 from znn_dask.kernels.memory import requested_bytes
+from znn_dask.kernels.tiled import Tiled
 from znn_dask.kernels.whole_map import WholeMap
 
 # Tiles that are transformed together, at most.
 _PART_BYTES = 1 << 23
 
-# Machine code and what LLVM keeps of it: once, and for the steps of one convolution (measured).
+# Machine code and what LLVM keeps of it (measured): once, and for each tiled and each direct
+# convolution, which forward alone needs a part of.
 _COMPILER_BYTES = 14_000_000
-_FORWARD_CODE_BYTES = 1_500_000
-_CODE_BYTES = 4_000_000
+_TILED_CODE_BYTES = 8_000_000
+_DIRECT_CODE_BYTES = 3_000_000
+_FORWARD_SHARE = 0.4
 
 
 def input_spectrum_bytes(convolution: Convolution, block: Box | None = None) -> int:
@@ -77,9 +80,13 @@ def kernel_gradient_scratch(convolution: Convolution, channels: slice) -> int:
 
 def code_bytes(convolutions: Iterable[Convolution], *, training: bool) -> int:
     """Of the machine code that is compiled for them; those alike share it."""
-    compiled = [c for c in convolutions if not isinstance(c, WholeMap)]
-    unlike = {(c.transforms, c.kernel, c.channels, c.dtype.char) for c in compiled}
-    return _COMPILER_BYTES + len(unlike) * (_CODE_BYTES if training else _FORWARD_CODE_BYTES)
+    unlike = {
+        (c.kernel, c.channels, c.tile if isinstance(c, Tiled) else None): isinstance(c, Tiled)
+        for c in convolutions
+        if not isinstance(c, WholeMap)
+    }
+    code = sum(_TILED_CODE_BYTES if tiled else _DIRECT_CODE_BYTES for tiled in unlike.values())
+    return _COMPILER_BYTES + round(code * (1 if training else _FORWARD_SHARE))
 
 
 def residue_bytes(outputs: Triple, channels: int) -> int:
