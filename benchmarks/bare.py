@@ -53,14 +53,10 @@ class BareLoop:
             old.step + 1,
             *(
                 {name: memory.empty(values.shape, values.dtype) for name, values in arrays.items()}
-                for arrays in (
-                    old.kernels,
-                    old.velocities,
-                    old.biases,
-                    old.bias_velocities,
-                    old.spectra,
-                )
+                for arrays in (old.kernels, old.velocities, old.biases, old.bias_velocities)
             ),
+            old.nbytes,
+            {name: memory.empty(v.shape, v.dtype) for name, v in old.spectra.items()},
         )
         value = 0.0
         for kind, layer, block in self.order:

@@ -115,6 +115,8 @@ CASES = [
     ("direct", (4, 11, 10), (1, 1, 1), (1, 1, 1), None),
     ("direct", (4, 20, 20), (2, 3, 3), (1, 4, 4), None),
     ("fft", (9, 10, 11), (3, 2, 5), (1, 2, 1), None),
+    ("fft", (1, 30, 27), (1, 4, 3), (1, 4, 5), None),
+    ("fft", (8, 6, 70), (3, 1, 9), (3, 2, 1), None),
     ("tiled", (17, 18, 19), (3, 3, 3), (1, 1, 1), (8, 8, 8)),
     ("tiled", (1, 40, 37), (1, 4, 4), (1, 4, 4), (1, 6, 6)),
     ("tiled", (16, 16, 16), (5, 5, 1), (2, 1, 1), (6, 10, 1)),
@@ -145,8 +147,9 @@ def test_few_channels_and_tiles_at_a_time(
     assert_close(got, run(plain, x, w, g), np.float64)
 
 
-def test_spectra_may_be_copied_and_sent():
-    conv = make_convolution("tiled", (17, 18, 19), (3, 3, 3), channels=(3, 17), tile=(8, 8, 8))
+@pytest.mark.parametrize("algorithm", ["fft", "tiled"])
+def test_spectra_may_be_copied_and_sent(algorithm):
+    conv = make_convolution(algorithm, (17, 18, 19), (3, 3, 3), channels=(3, 17), tile=(8, 8, 8))
     x, w, _ = problem(conv)
     block = whole(conv.output_size)
     X, W = conv.allocate_input_spectrum(), conv.allocate_kernel_spectrum()
@@ -222,9 +225,10 @@ def test_products_of_edges_accumulate(algorithm, size, kernel, dilation, tile):
     np.testing.assert_allclose(a.output(total, block), separate, rtol=0, atol=1e-11)
 
 
-def test_misaligned_input_gives_equal_bits():
+@pytest.mark.parametrize("algorithm", ["fft", "tiled"])
+def test_misaligned_input_gives_equal_bits(algorithm):
     conv = make_convolution(
-        "tiled", (17, 18, 19), (3, 3, 3), channels=(3, 4), dtype=np.float32, tile=(8, 8, 8)
+        algorithm, (17, 18, 19), (3, 3, 3), channels=(3, 4), dtype=np.float32, tile=(8, 8, 8)
     )
     x, w, g = problem(conv)
     memory = np.empty(x.nbytes + 4, np.uint8)

@@ -20,9 +20,9 @@ def network() -> Network:
     return (
         Network()
         .input()
-        .conv("c1", 12, (3, 3, 3), node="a")
+        .conv("c1", 16, (3, 3, 3), node="a")
         .max_filter("m", (2, 2, 2), (2, 2, 2))
-        .conv("c2", 16, (3, 3, 3), "tanh")
+        .conv("c2", 32, (3, 3, 3), "tanh")
         .conv("c3", 2, (1, 1, 1), "linear", node="output")
     )
 

@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike
 from znn_dask.kernels.direct import Direct
 from znn_dask.kernels.geometry import Box, Triple
 from znn_dask.kernels.tiled import Tiled
-from znn_dask.kernels.tiles import whole_map_tile
+from znn_dask.kernels.whole_map import WholeMap
 
 Algorithm = Literal["direct", "fft", "tiled"]
 
@@ -144,7 +144,7 @@ def make_convolution(
     if algorithm == "direct" or kernel == (1, 1, 1):
         return Direct(output_size, kernel, dilation, channels, real)
     if algorithm == "fft":
-        tile = whole_map_tile(output_size, kernel, dilation)
-    elif tile is None:
+        return WholeMap(output_size, kernel, dilation, channels, real)
+    if tile is None:
         raise ValueError("algorithm 'tiled' needs a tile, but tile is None: see default_tile")
     return Tiled(output_size, kernel, dilation, channels, real, tile)

@@ -16,6 +16,7 @@ from znn_dask.kernels.geometry import Triple
 from znn_dask.kernels.planes import STAGE_BYTES
 from znn_dask.kernels.tiled import Tiled
 from znn_dask.kernels.tiles import fast_size
+from znn_dask.kernels.whole_map import WholeMap
 
 EDGES = (4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32)
 """Tile edges worth considering: with small factors, and of few enough points for the registers."""
@@ -24,6 +25,8 @@ _REGISTER = 64  # bytes
 _LINE = 0.75e-9  # seconds of a register of complex points in a transform, per n log2 n
 _PRODUCT = 1.25e9  # products of a complex value and a register of complex columns, per second
 _DIRECT = 3.8e9  # products of a value and a vector added to sums in registers, per second
+_FFTW = 5e9  # floating-point operations/s of FFTW in float32, 2.5 n log2 n for n real points
+_BLAS = 60e9  # floating-point operations/s of complex matrix products in float32
 _MEMORY = 8e9  # bytes/s
 _NEAR = 1 << 20  # bytes of factors that stay in the second-level cache
 _CALL = 20e-6  # seconds of one numpy call, or of one compiled loop, with the views it needs
@@ -56,6 +59,8 @@ def cost(convolution: Convolution) -> Cost:
     """Predicted seconds of each step of `convolution` on one core."""
     if isinstance(convolution, Tiled):
         return _tiled_cost(convolution)
+    if isinstance(convolution, WholeMap):
+        return _whole_map_cost(convolution)
     assert isinstance(convolution, Direct)
     return _direct_cost(convolution)
 
@@ -144,6 +149,28 @@ def _direct_cost(conv: Direct) -> Cost:
     backward = seconds(K, C, item * (inputs * C + 2 * outputs * K))
     gradient = seconds(C, K, item * taps * C * K)
     return Cost(0.0, 0.0, forward, 0.0, 0.0, 1.1 * backward, 1.1 * gradient)
+
+
+def _whole_map_cost(conv: WholeMap) -> Cost:
+    C, K = conv.channels
+    wider = conv.dtype.itemsize / 4
+    points, phases = math.prod(conv.tile), math.prod(conv.phases)
+    frequencies = math.prod(conv.frequencies)
+
+    def transform(count: int) -> float:
+        return count * wider * 2.5 * points * math.log2(points) / _FFTW + _CALL
+
+    of_kernels = 2 * conv.dtype.itemsize * frequencies * C * K / _MEMORY
+    multiply = 8 * wider * frequencies * phases * C * K / _BLAS + of_kernels + _CALL
+    return Cost(
+        input_spectrum=transform(phases * C),
+        kernel_spectrum=transform(C * K),
+        product=multiply,
+        output=transform(phases * K),
+        gradient_spectrum=transform(phases * K),
+        input_gradient=multiply + transform(phases * C),
+        kernel_gradient=multiply + transform(C * K),
+    )
 
 
 def _tiled_cost(conv: Tiled) -> Cost:

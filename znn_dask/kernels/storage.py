@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from znn_dask.kernels.convolution import Convolution
 from znn_dask.kernels.geometry import Box, Triple, box_shape
 from znn_dask.kernels.memory import requested_bytes
+from znn_dask.kernels.whole_map import WholeMap
 
 # Tiles that are transformed together, at most.
 _PART_BYTES = 1 << 23
@@ -40,6 +41,9 @@ def forward_scratch(convolution: Convolution, block: Box) -> int:
     """While a block of the output is made; the block itself not counted."""
     if not convolution.transforms:
         return _kernel_bytes(convolution)
+    if isinstance(convolution, WholeMap):  # as many points as spectra, of inputs or of outputs
+        outputs = gradient_spectrum_bytes(convolution)
+        return max(input_spectrum_bytes(convolution), 2 * outputs)
     share = math.prod(box_shape(block)) / math.prod(convolution.output_size)
     product = math.ceil(share * gradient_spectrum_bytes(convolution))
     return product + min(product, _PART_BYTES)
@@ -47,6 +51,9 @@ def forward_scratch(convolution: Convolution, block: Box) -> int:
 
 def backward_scratch(convolution: Convolution, block: Box) -> int:
     """While the gradient of a block goes back; neither spectrum nor result counted."""
+    if isinstance(convolution, WholeMap):  # points, or conjugate gradients, beside the product
+        product = input_spectrum_bytes(convolution)
+        return product + max(product, gradient_spectrum_bytes(convolution))
     if convolution.transforms:
         product = input_spectrum_bytes(convolution, block)
         return product + min(product, _PART_BYTES)
@@ -60,13 +67,18 @@ def kernel_gradient_scratch(convolution: Convolution, channels: slice) -> int:
     """While the gradient of a slice of input channels is made, itself counted."""
     share = (channels.stop - channels.start) / convolution.channels[0]
     kernels = _kernel_bytes(convolution)
+    if isinstance(convolution, WholeMap):  # conjugate inputs, and the points of one input channel
+        sums = kernel_spectrum_bytes(convolution)
+        spectra = sums + input_spectrum_bytes(convolution)
+        return math.ceil(share * (spectra + kernels) + sums / convolution.channels[0])
     sums = kernel_spectrum_bytes(convolution) if convolution.transforms else kernels
     return math.ceil(share * (sums + kernels))
 
 
 def code_bytes(convolutions: Iterable[Convolution], *, training: bool) -> int:
     """Of the machine code that is compiled for them; those alike share it."""
-    unlike = {(c.transforms, c.kernel, c.channels, c.dtype.char) for c in convolutions}
+    compiled = [c for c in convolutions if not isinstance(c, WholeMap)]
+    unlike = {(c.transforms, c.kernel, c.channels, c.dtype.char) for c in compiled}
     return _COMPILER_BYTES + len(unlike) * (_CODE_BYTES if training else _FORWARD_CODE_BYTES)
 
 

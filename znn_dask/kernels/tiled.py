@@ -101,19 +101,6 @@ class Tiled:
         _, b, c = self.axes
         return (self.tile[b], self.tile[c] // 2 + 1)
 
-    @property
-    def kernel_spectrum_bytes(self) -> int:
-        return self.kernel[self.axes[0]] * self._apart(*self.channels)[1]
-
-    @property
-    def map_spectra_bytes(self) -> int:
-        """Bytes of the spectra of input and output gradient."""
-        C, K = self.channels
-        block = whole(self.output_size)
-        inputs, outputs = _length(self._inputs(block)), _length(self._outputs(block))
-        tiles = self.plane_tiles
-        return inputs * self._apart(tiles, C)[1] + outputs * self._apart(tiles, K)[1]
-
     def rows(self) -> tuple[int, int]:
         axis = self.grid.row_axis
         return (axis, self.grid.axes[axis].step)

@@ -77,15 +77,15 @@ def _choose(
     tile: Triple | None = None
     if algorithm == "auto":
         chosen, tile = costs.choose_algorithm(*at, training=training, input_gradient=onward)
-        if training and chosen == "tiled":
-            tile = _shared_tile(at, onward)
+        if chosen == "tiled":
+            tile = _shared_tile(at, onward, training)
     elif algorithm == "direct" or edge.size == (1, 1, 1):
         chosen = "direct"
     elif algorithm == "fft":
         chosen = "fft"
     else:
         chosen = "tiled"
-        tile = costs.default_tile(*at, training=training, input_gradient=onward)
+        tile = _shared_tile(at, onward, training)
     whole = ConvolutionArithmetic(chosen, tile, channels[0])
     draft = Arithmetic(sizes[edge.output], "float32", {edge.name: whole}, {})
     convolution = bind_convolution(network, sizes, edge, draft)
@@ -95,7 +95,9 @@ def _choose(
     return ConvolutionArithmetic(chosen, tile, -(-channels[0] // blocks))
 
 
-def _shared_tile(at: tuple[Triple, Triple, Triple, tuple[int, int]], onward: bool) -> Triple:
+def _shared_tile(
+    at: tuple[Triple, Triple, Triple, tuple[int, int]], onward: bool, training: bool
+) -> Triple:
     """The fastest tile for two threads, which share forward and backward pass by rows of tiles.
 
     A tile may be the fastest on one core and leave a single row, on which one thread works while
@@ -107,8 +109,10 @@ def _shared_tile(at: tuple[Triple, Triple, Triple, tuple[int, int]], onward: boo
         axis, step = convolution.rows()
         rows = min(_MOST_BLOCKS, -(-convolution.output_size[axis] // step))
         cost = costs.cost(convolution)
-        alone = cost.kernel_gradient + cost.kernel_spectrum
-        seconds = (cost.update(onward) - alone) / min(rows, 2) + alone / 2
+        # Work on kernels is cut by channels, whatever the tile; a forward pass has none.
+        kernels = cost.kernel_gradient + cost.kernel_spectrum if training else 0.0
+        passes = cost.update(onward) - kernels if training else cost.forward
+        seconds = passes / min(rows, 2) + kernels / 2
         judged.append((seconds, rows, tile))
     least = min(seconds for seconds, _, _ in judged)
     good = (each for each in judged if each[0] <= least * (1 + _AS_GOOD))

@@ -11,10 +11,9 @@ import time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from znn_dask.kernels import costs, memory
+from znn_dask.kernels import costs, memory, storage
 from znn_dask.kernels.convolution import make_convolution
 from znn_dask.kernels.geometry import Box, box_shape, whole
-from znn_dask.kernels.tiled import Tiled
 from znn_dask.taskgraph.layers import Layers
 
 _BYTES_PER_SECOND = 5e9  # numpy passing once over a map
@@ -117,14 +116,16 @@ class TaskCost:
 
 def spectrum_bytes(layers: Layers, edge: str) -> int:
     """Bytes of a conv edge group's kernel spectrum; 0 for a direct convolution."""
-    convolution = layers.convolutions[edge]
-    return convolution.kernel_spectrum_bytes if isinstance(convolution, Tiled) else 0
+    return storage.kernel_spectrum_bytes(layers.convolutions[edge])
 
 
 def map_spectra_bytes(layers: Layers, edge: str) -> int:
     """Bytes of the spectra of input and gradient that a conv edge group keeps during a step."""
     convolution = layers.convolutions[edge]
-    return convolution.map_spectra_bytes if isinstance(convolution, Tiled) else 0
+    if not convolution.transforms:
+        return 0
+    inputs = storage.input_spectrum_bytes(convolution)
+    return inputs + storage.gradient_spectrum_bytes(convolution)
 
 
 @functools.cache

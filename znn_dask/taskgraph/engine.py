@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from znn_dask.kernels.denormals import flush_denormals
 from znn_dask.taskgraph.rule import Job, JobState, Rule
 from znn_dask.taskgraph.timeline import Span, Totals
 
@@ -153,6 +154,7 @@ class Engine:
             return total
 
     def _run(self, thread: int) -> None:
+        flush_denormals()
         # A training that diverges is reported once, with step and layer, by the tasks that look at
         # losses and gradients: numpy's warnings before that only add noise.
         with np.errstate(over="ignore", invalid="ignore"):

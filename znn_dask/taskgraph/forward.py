@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from znn_dask.kernels.denormals import denormals_flushed
 from znn_dask.kernels.geometry import Triple
 from znn_dask.kernels.memory import aligned
 from znn_dask.network import Network
@@ -97,12 +98,13 @@ class ForwardPass:
         TaskError
             If a task failed in the engine; it names the layer.
         """
-        ready = self._compiled()
-        patch = _Patch(ready, self._tape(ready.layers, inputs, priority))
-        if engine is None:
-            for task in ready.tasks:
-                patch.run(task.id)
-        else:
+        with denormals_flushed():  # as the engine's threads do
+            ready = self._compiled()
+            patch = _Patch(ready, self._tape(ready.layers, inputs, priority))
+            if engine is None:
+                for task in ready.tasks:
+                    patch.run(task.id)
+        if engine is not None:
             jobs: dict[TaskId, Job] = {}
             for rank, task in enumerate(ready.tasks):
                 needs = [jobs[need] for need in task.needs if need in jobs]

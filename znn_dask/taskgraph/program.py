@@ -9,6 +9,7 @@ Nothing here waits: every call queues jobs and returns objects whose arrays thos
 """
 
 import functools
+import math
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,33 +42,35 @@ class NonFiniteError(ArithmeticError):
 class Gradients:
     """dE/d(parameter) in the kernels' layout, with the jobs that still fill them.
 
-    `kernels`: conv edge group -> (kz, ky, kx, in, out); `biases`: node group -> (n,); `losses`: of
-    the patches behind them.
+    `kernels`: conv edge group -> (kz, ky, kx, in, out); `biases`: node group -> (n,); `nbytes`: of
+    all of them, there yet or not; `losses`: of the patches behind them.
     """
 
     kernels: dict[str, np.ndarray]
     biases: dict[str, np.ndarray]
+    nbytes: int
     jobs: dict[TaskId, Job] = field(default_factory=dict)
     losses: tuple[PendingLosses, ...] = ()
 
     def __sizeof__(self) -> int:
-        arrays = (*tuple(self.kernels.values()), *tuple(self.biases.values()))
-        return sum(array.nbytes for array in arrays)
+        return self.nbytes  # Dask asks while jobs still fill them
 
     def __reduce__(self) -> tuple[Any, ...]:
         wait(self.jobs.values())
         records = tuple(PendingLosses(pending.records) for pending in self.losses)
-        return _arrive, (self.kernels, self.biases, records)
+        return _arrive, (self.kernels, self.biases, self.nbytes, records)
 
 
 def _arrive(
     kernels: dict[str, np.ndarray],
     biases: dict[str, np.ndarray],
+    nbytes: int,
     losses: tuple[PendingLosses, ...],
 ) -> Gradients:
     return Gradients(
         {name: memory.aligned_copy(v) for name, v in kernels.items()},
         {name: memory.aligned_copy(v) for name, v in biases.items()},
+        nbytes,
         losses=losses,
     )
 
@@ -114,6 +117,9 @@ class Program:
         self._order = tuple(tasks)
         self._of_kinds: dict[tuple[str, ...], list[_Template]] = {}
         self._preparing = threading.Lock()
+        shapes = layers.network.parameter_shapes().values()
+        item = np.dtype(layers.arithmetic.dtype).itemsize
+        self._parameter_bytes = item * sum(math.prod(shape) for shape in shapes)
 
     def load(
         self,
@@ -165,7 +171,7 @@ class Program:
     def backward(self, state: State, tape: Tape) -> Gradients:
         """Queue the backward pass; the gradients of the kernels fill the gaps after it."""
         layers = self.layers
-        gradients = Gradients({}, {}, losses=(tape.losses,))
+        gradients = Gradients({}, {}, self._parameter_bytes, losses=(tape.losses,))
         readers = self._kernels_of[True]
 
         def backward(task: TaskId) -> None:
@@ -205,7 +211,7 @@ class Program:
     def add(self, first: Gradients, second: Gradients, priority: Priority) -> Gradients:
         """The sum of two gradients, block by block when they are there."""
         layers = self.layers
-        total = Gradients({}, {}, losses=first.losses + second.losses)
+        total = Gradients({}, {}, self._parameter_bytes, losses=first.losses + second.losses)
         lock = threading.Lock()
 
         def kernel(task: TaskId) -> None:
@@ -231,7 +237,8 @@ class Program:
     def update(self, state: State, gradients: Gradients, rule: UpdateRule) -> State:
         """The state after one update: usable at once, filled in the gaps of what runs next."""
         layers = self.layers
-        new = State(state.step + 1, {}, {}, {}, {}, losses=gradients.losses)
+        nbytes = 2 * self._parameter_bytes  # with a velocity each
+        new = State(state.step + 1, {}, {}, {}, {}, nbytes, losses=gradients.losses)
         new.expect(dict.fromkeys(filter(layers.transformed, layers.convolutions), 0))
         factors = (rule.eta, rule.momentum, rule.weight_decay, rule.scale)
 

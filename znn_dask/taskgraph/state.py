@@ -46,6 +46,8 @@ class State:
         Conv edge group -> (kz, ky, kx, in, out).
     biases, bias_velocities
         Transfer node group -> (n,).
+    nbytes
+        Of all these, there yet or not: what travels.
     spectra
         Conv edge group -> its kernel's spectrum; dropped when the state travels.
     jobs
@@ -66,6 +68,7 @@ class State:
     velocities: dict[str, np.ndarray]
     biases: dict[str, np.ndarray]
     bias_velocities: dict[str, np.ndarray]
+    nbytes: int
     spectra: dict[str, np.ndarray] = field(default_factory=dict)
     jobs: dict[TaskId, Job] = field(default_factory=dict)
     losses: tuple[PendingLosses, ...] = ()
@@ -124,7 +127,8 @@ class State:
         check_parameters(network, parameters)
         momenta = momenta or {}
         check_parameters(network, {**parameters, **momenta})
-        state = cls(step, {}, {}, {}, {})
+        numbers = 2 * sum(values.size for values in parameters.values())  # with a velocity each
+        state = cls(step, {}, {}, {}, {}, numbers * np.dtype(dtype).itemsize)
         for name, values in parameters.items():
             group, what = name.rsplit(".", 1)
             velocity = momenta.get(name)
@@ -147,16 +151,12 @@ class State:
         return to_znn(self.velocities, self.bias_velocities)
 
     def __sizeof__(self) -> int:
-        return sum(
-            array.nbytes
-            for arrays in (self.kernels, self.velocities, self.biases, self.spectra)
-            for array in tuple(arrays.values())  # more may come while we look
-        )
+        return self.nbytes  # Dask asks while jobs still fill the arrays
 
     def __reduce__(self) -> tuple[Any, ...]:
         wait(self.jobs.values())
         arrays = (self.kernels, self.velocities, self.biases, self.bias_velocities)
-        return _arrive, (self.step, *arrays)
+        return _arrive, (self.step, self.nbytes, *arrays)
 
 
 class ParameterError(ValueError):
@@ -177,12 +177,12 @@ def check_parameters(network: Network, parameters: Mapping[str, np.ndarray]) -> 
             )
 
 
-def _arrive(step: int, *groups: dict[str, np.ndarray]) -> State:
+def _arrive(step: int, nbytes: int, *groups: dict[str, np.ndarray]) -> State:
     """Rebuild a state that travelled: arrays off the network are misaligned."""
     kernels, velocities, biases, bias_velocities = (
         {name: aligned_copy(v) for name, v in group.items()} for group in groups
     )
-    return State(step, kernels, velocities, biases, bias_velocities)
+    return State(step, kernels, velocities, biases, bias_velocities, nbytes)
 
 
 def to_znn(kernels: Mapping[str, np.ndarray], biases: Mapping[str, np.ndarray]) -> Parameters:
