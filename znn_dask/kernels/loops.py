@@ -1,9 +1,9 @@
 """Loops over arrays, written instruction by instruction and compiled while the program runs.
 
-A kernel is written once, in Python, as a function that emits its loops, for the shapes at hand: sums
-stay in registers and offsets are constants (ZNN's "statically compiled" kernels, without a compiler
-to install). The order of every sum is as written, and products and sums are fused everywhere: the
-bits depend neither on the width of the machine's vectors nor on threads.
+A kernel is written once, in Python, as a function that emits its loops for the shapes at hand: sums
+stay in registers and offsets are constants (ZNN's "statically compiled" kernels, without a C
+compiler to install). The order of every sum is as written, and products and sums are fused
+everywhere: the bits depend neither on the width of the machine's vectors nor on threads.
 
 Use `Loops` where vectors are of several widths or kinds (bytes, comparisons) and arrays do not
 overlap, as in direct convolution and pooling; use `formulas` for arithmetic of which it pays to
