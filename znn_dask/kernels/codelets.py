@@ -19,8 +19,9 @@ from typing import Any, Literal
 import numpy as np
 
 from znn_dask.kernels.dft import Complex, dft, inverse_real_dft, real_dft
+from znn_dask.kernels.formulas import Formula
 from znn_dask.kernels.jit import Compiled
-from znn_dask.kernels.machine_code import Function, Integer, Vector
+from znn_dask.kernels.values import Integer, Vector
 
 Points = tuple[int, int]
 ALL = 1 << 40
@@ -41,7 +42,7 @@ class _Line:
     """Loads and stores of the points of one line, in a codelet's loop over vectors of columns."""
 
     def __init__(self, name: str, dtype: np.dtype[Any]) -> None:
-        f = self.function = Function(name, _ARGUMENTS, dtype)
+        f = self.function = Formula(name, _ARGUMENTS, dtype)
         self.columns = f["columns"]
         self._zero, self._nowhere = f.scratch(), f.scratch()
         f.store(0, self._zero)
@@ -142,7 +143,7 @@ def product(vectors: int, add: bool, dtype: np.dtype[Any]) -> Compiled:
     (a + ib)(c + id) = (a + b) c - b (c + d)  +  i ((a + b) c + a (d - c)).
     Left factors hold (a, b, a + b) and right ones (d - c, c + d, c), as `complex_to_factor` gives.
     """
-    f = Function("product", _PRODUCT, dtype)
+    f = Formula("product", _PRODUCT, dtype)
     done: Integer | int = 0
     at_once = 8 // vectors  # three sums each: most of 32 registers
     while at_once:
@@ -154,7 +155,7 @@ def product(vectors: int, add: bool, dtype: np.dtype[Any]) -> Compiled:
     return f.compile()
 
 
-def _product_of_rows(f: Function, vectors: int, rows: list[Integer], add: bool) -> None:
+def _product_of_rows(f: Formula, vectors: int, rows: list[Integer], add: bool) -> None:
     width = f.lanes * f.itemsize
     sums = [[[f.variable() for _ in range(vectors)] for _ in rows] for _ in range(3)]
     for total in (total for part in sums for row in part for total in row):

@@ -24,10 +24,11 @@ from znn_dask.kernels.codelets import (
     points_below,
     product,
 )
+from znn_dask.kernels.formulas import Formula
 from znn_dask.kernels.geometry import AxisTiles
-from znn_dask.kernels.jit import Compiled, vector_bytes
-from znn_dask.kernels.machine_code import Function, Integer
+from znn_dask.kernels.jit import Compiled, registers
 from znn_dask.kernels.memory import ALIGNMENT, empty
+from znn_dask.kernels.values import Integer
 
 Operand = tuple[Compiled, np.ndarray]  # how it is transformed along depth, half spectrum
 
@@ -91,11 +92,13 @@ def _run(
     """Run the loops over `tiles` tiles along depth: the product of each, or `summed` over them.
     The first `cleared` planes of `back` are set to zero before."""
     dtype = back[1].dtype
-    vectors = -(-right[1].shape[4] * dtype.itemsize // vector_bytes())
-    padded = vectors * vector_bytes()  # rows of right factors and products: whole registers
+    vectors = -(-right[1].shape[4] * dtype.itemsize // registers().bytes)
+    padded = vectors * registers().bytes  # rows of right factors and products: whole registers
     plane_tiles, inner = left[1].shape[3:]
     along = tiles * axis.phases
-    each = 3 * axis.edge * along * (inner * dtype.itemsize + padded)
+    # Sums over tiles are cut at `at_once`: it counts lines of the cache, whatever the registers.
+    lines = -(-padded // ALIGNMENT) * ALIGNMENT
+    each = 3 * axis.edge * along * (inner * dtype.itemsize + lines)
     groups = -(-plane_tiles // max(1, _TILES_BYTES // each))
     at_once = -(-plane_tiles // groups)
     rows = along * at_once
@@ -112,9 +115,9 @@ def _run(
         "narrows": vectors % 2,
         "cleared": cleared,
     }
-    for name, registers in (("wide", 2), ("narrow", 1)):
-        arguments[name] = product(registers, False, dtype).address
-        arguments[f"{name}_add"] = product(registers, True, dtype).address
+    for name, size in (("wide", 2), ("narrow", 1)):
+        arguments[name] = product(size, False, dtype).address
+        arguments[f"{name}_add"] = product(size, True, dtype).address
     scratch = []
     for name, factor, (codelet, half), shape in (
         ("left", "L", left, (3, rows, inner * dtype.itemsize)),
@@ -149,7 +152,7 @@ def odd_lines(size: int) -> int:
 @cache
 def _map_product(dtype: np.dtype[Any]) -> Compiled:
     """A map times kernels."""
-    f = Function("map_product", _ARGUMENTS, dtype)
+    f = Formula("map_product", _ARGUMENTS, dtype)
     with f.loop(f["frequencies"]) as q:
         right = f["right"] + f["right_f"] * q
         at_once = f.select(f["right_packed"], 1, f.integer(1), f["right_rows"])
@@ -180,7 +183,7 @@ def _map_product(dtype: np.dtype[Any]) -> Compiled:
 @cache
 def _kernel_product(dtype: np.dtype[Any]) -> Compiled:
     """Two maps, summed over tiles."""
-    f = Function("kernel_product", _ARGUMENTS, dtype)
+    f = Formula("kernel_product", _ARGUMENTS, dtype)
     with f.loop(f["frequencies"]) as q:
         with f.loop(f["plane_tiles"], f["at_once"]) as first:
             count = f.smaller(f["plane_tiles"] - first, f["at_once"])
@@ -200,7 +203,7 @@ def _kernel_product(dtype: np.dtype[Any]) -> Compiled:
 
 
 def _to_factor(
-    f: Function, name: str, factor: str, q: Integer, first: Integer, count: Integer
+    f: Formula, name: str, factor: str, q: Integer, first: Integer, count: Integer
 ) -> None:
     """Transform `count` tiles of the plane, at its frequency q, along depth."""
     with _lines(f, name, factor, q, first, count) as (half, within, target, columns):
@@ -213,7 +216,7 @@ def _to_factor(
 
 @contextmanager
 def _lines(
-    f: Function, name: str, factor: str, q: Integer, first: Integer, count: Integer
+    f: Formula, name: str, factor: str, q: Integer, first: Integer, count: Integer
 ) -> Iterator[tuple[Integer, ...]]:
     """Loops over the lines along depth of `count` tiles of the plane, all of them at once where
     their rows are packed: (in the half spectrum, points within the map, in the factor, columns)."""
@@ -235,10 +238,10 @@ def _lines(
 
 
 def _multiply(
-    f: Function, rows: Integer, terms: Integer, row: Integer, term: Integer, first: Integer | None
+    f: Formula, rows: Integer, terms: Integer, row: Integer, term: Integer, first: Integer | None
 ) -> None:
     """P = L R at every frequency along depth, or P += L R unless `first` is 0."""
-    width = vector_bytes()
+    width = registers().bytes
     with f.loop(f["edge"]) as k:
         for name, start, size in (("wide", f.integer(0), 2), ("narrow", f["wides"] * 2, 1)):
             codelet = f[name]

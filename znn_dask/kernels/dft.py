@@ -2,7 +2,7 @@
 
 Numbers that are known to be zero are plain zeros, and cost nothing where the arithmetic of the
 others drops them. So transforms of real, of mirrored and of zero-padded points need no formulas of
-their own: see `machine_code.Vector`, with which these formulas become code.
+their own: see `values.Vector`, with which these formulas become code.
 """
 
 import math

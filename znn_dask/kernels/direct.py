@@ -109,13 +109,15 @@ class Direct:
         )
         voxels = min(_CHUNK_VOXELS, _CHUNK_BYTES // (self.dtype.itemsize * (inputs + outputs)))
         for chunk in split(self.output_size, voxels):
+            integers = (
+                *(*box_shape(chunk), *self.kernel, *self.dilation),
+                *(*x_strides[:2], *g_strides[:2]),
+            )
             compiled(
-                *(a.ctypes.data for a in (x[self.input_box(chunk)], G[chunk], total)),
-                *box_shape(chunk),
-                *self.kernel,
-                *self.dilation,
-                *x_strides[:2],
-                *g_strides[:2],
+                x=x[self.input_box(chunk)].ctypes.data,
+                g=G[chunk].ctypes.data,
+                total=total.ctypes.data,
+                **dict(zip(direct_code.KERNEL_GRADIENT, integers, strict=True)),
             )
         return total[::-1, ::-1, ::-1, :, :outputs].copy()
 
@@ -141,10 +143,15 @@ class Direct:
             self.dtype, x_strides[2], w_strides[3], inputs, outputs, block
         )
         start = x.ctypes.data - (low[0] * x.strides[0] + low[1] * x.strides[1])
-        compiled(
-            *(start, w.ctypes.data, y.ctypes.data),
+        integers = (
             *(*size, *w.shape[:3], *low, *high, *self.dilation),
             *(*x_strides[:2], *w_strides[:3]),
+        )
+        compiled(
+            x=start,
+            w=w.ctypes.data,
+            y=y.ctypes.data,
+            **dict(zip(direct_code.CORRELATE, integers, strict=True)),
         )
         return y
 

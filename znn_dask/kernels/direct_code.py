@@ -1,4 +1,4 @@
-"""The loops of direct convolution, compiled for the channels and kernel at hand (see `compiler`).
+"""The loops of direct convolution, compiled for the channels and kernel at hand (see `loops`).
 
 Both keep a block of sums in vector registers, lanes along the output channels, and read the maps
 where they are: nothing is gathered. Kernels and their gradients are padded to whole vectors.
@@ -11,7 +11,8 @@ from itertools import chain, pairwise, product
 
 import numpy as np
 
-from znn_dask.kernels.compiler import Code, Compiled, Value, registers
+from znn_dask.kernels.jit import Compiled, registers
+from znn_dask.kernels.loops import Loops, Value
 
 _MOST_VECTORS = 3  # of output channels side by side: more leave too few sums per vector to reuse it
 
@@ -43,7 +44,7 @@ class Lanes:
     def sums(self) -> int:
         """Sums per lane that fit into the registers beside what is multiplied."""
         widest = max(len(group) for group in self.groups)
-        return (registers()[0] - 1 - widest) // widest
+        return (registers().count - 1 - widest) // widest
 
     def filled(self, vector: int) -> int:
         """Lanes in use of a vector."""
@@ -52,14 +53,14 @@ class Lanes:
 
 def lanes(channels: int, dtype: np.dtype[np.floating]) -> Lanes:
     """The vectors that waste least on this machine; bits do not depend on them."""
-    most = registers()[1] // dtype.itemsize
+    most = registers().bytes // dtype.itemsize
     return Lanes(channels, max(2, min(most, 1 << (channels - 1).bit_length())))
 
 
 class _Sums:
     """Sums in registers: `count` rows of the vectors in `group`."""
 
-    def __init__(self, code: Code, out: Lanes, group: range, count: int) -> None:
+    def __init__(self, code: Loops, out: Lanes, group: range, count: int) -> None:
         self._code, self._out, self._group = code, out, group
         self._rows = [[code.variable(out.width) for _ in group] for _ in range(count)]
 
@@ -111,7 +112,7 @@ CORRELATE = (
 def correlate(
     dtype: np.dtype[np.floating], pitch: int, row: int, inputs: int, outputs: int, block: int
 ) -> Compiled:
-    """y[p] = sum_d x[p + d s] w[d], called as compiled(x, w, y, *CORRELATE).
+    """y[p] = sum_d x[p + d s] w[d], called with x, w, y and CORRELATE.
 
     Voxels of x are `pitch` elements apart; one input channel's `outputs` kernels in w are
     followed, `row` elements on, by the next one's; y is contiguous. Sums of `block` voxels along
@@ -119,7 +120,7 @@ def correlate(
     along the last axis they must be there and hold zeros.
     """
     out = lanes(outputs, dtype)
-    code = Code(dtype, ("x", "w", "y"), CORRELATE)
+    code = Loops("correlate", dtype, ("x", "w", "y"), CORRELATE)
     size, dilation = code.arguments("nz", "ny", "nx"), code.arguments("sz", "sy", "sx")
     x_strides, w_strides = (*code.arguments("xz", "xy"), pitch), code.arguments("wz", "wy", "wx")
     for group in out.groups:
@@ -150,7 +151,7 @@ def correlate(
     return code.compile()
 
 
-def _taps(code: Code, axis: str, position: Value, length: int) -> tuple[Value, Value]:
+def _taps(code: Loops, axis: str, position: Value, length: int) -> tuple[Value, Value]:
     """Taps along an axis with which `length` outputs from `position` on read anything."""
     low, high, step = code.arguments("l" + axis, "h" + axis, "s" + axis)
     first = code.ceiling(code.difference(low, code.sum(position, length - 1)), step)
@@ -159,7 +160,7 @@ def _taps(code: Code, axis: str, position: Value, length: int) -> tuple[Value, V
 
 
 def _sum_channels(
-    code: Code, sums: _Sums, values: Value, kernels: Value, shape: tuple[int, int, int, int]
+    code: Loops, sums: _Sums, values: Value, kernels: Value, shape: tuple[int, int, int, int]
 ) -> None:
     """Row i of sums += sum_c values[i, c] kernels[c], one input channel after the other."""
     inputs, pitch, row, block = shape
@@ -184,13 +185,13 @@ KERNEL_GRADIENT = (
 def kernel_gradient(
     dtype: np.dtype[np.floating], pitch: int, inputs: int, outputs: int, ky: int, kx: int
 ) -> Compiled:
-    """total[d, c] += sum_p x[p + d s, c] g[p], called as compiled(x, g, total, *KERNEL_GRADIENT).
+    """total[d, c] += sum_p x[p + d s, c] g[p], called with x, g, total and KERNEL_GRADIENT.
 
     Voxels of x are `pitch` elements apart, those of g `outputs`; total is (kz, ky, kx, inputs,
     padded outputs), contiguous. The sum over p runs in raster order from zero.
     """
     out = lanes(outputs, dtype)
-    code = Code(dtype, ("x", "g", "total"), KERNEL_GRADIENT)
+    code = Loops("kernel_gradient", dtype, ("x", "g", "total"), KERNEL_GRADIENT)
     lines, columns, channels = _together(inputs, ky, kx, out.sums)
     taps = tuple(product(range(lines), range(columns)))
     x_strides = (*code.arguments("xz", "xy"), pitch)
@@ -237,7 +238,7 @@ def _together(
 
 
 def _sum_voxels(
-    code: Code, sums: _Sums, x: Value, distances: Sequence[Value], shape: tuple[int, int, int]
+    code: Loops, sums: _Sums, x: Value, distances: Sequence[Value], shape: tuple[int, int, int]
 ) -> None:
     """Rows of sums += x[p + distance, c] g[p] for each distance and channel, over all voxels p."""
     channels, pitch, outputs = shape

@@ -1,18 +1,25 @@
-"""LLVM as a compiler in the process, and the functions that it makes."""
+"""LLVM as a compiler in the process, the functions that it makes, and what it knows of registers.
+
+Two writers hand their text to `compile_function`: `loops` and `formulas`.
+"""
 
 import ctypes
+import itertools
+import platform
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
 
 _compiling = threading.Lock()
+_numbers = itertools.count()
 
 
 class Compiled:
-    """A function of named 64-bit integers. It runs without the interpreter's lock."""
+    """A function of named addresses and 64-bit integers. It runs without the interpreter's lock."""
 
     def __init__(self, address: int, arguments: Sequence[str]) -> None:
         self.address = address
@@ -25,49 +32,61 @@ class Compiled:
         self._function(*(arguments[name] for name in self._arguments))
 
 
-@cache
-def vector_bytes() -> int:
-    """Bytes of the widest registers here."""
-    return 64 if llvm.get_host_cpu_features().get("avx512f") else 32
+@dataclass(frozen=True)
+class Registers:
+    """Vector registers: how many there are, and the bytes of one."""
+
+    count: int
+    bytes: int
 
 
 @cache
-def _machine() -> Any:
+def registers() -> Registers:
+    """The widest vector registers here; without LLVM's word on them, those every processor has."""
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return Registers(32, 64)
+    if features.get("avx"):
+        return Registers(16, 32)
+    return Registers(32 if platform.machine() in ("aarch64", "arm64") else 16, 16)
+
+
+def compile_function(text: str, arguments: Sequence[str]) -> Compiled:
+    """The one function that `text` defines, in LLVM's language, optimised for this processor.
+
+    Its arguments are 64-bit integers and addresses. Its code is never freed: any thread may be
+    running it.
+    """
+    with _compiling:
+        engine, machine = _engine()
+        module = llvm.parse_assembly(text)
+        (function,) = (f for f in module.functions if not f.is_declaration)
+        function.name = f"{function.name}.{next(_numbers)}"  # the engine finds functions by name
+        # What is written is vectors and loops as they shall be: LLVM's other passes over loops take
+        # as long again and find nothing.
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_sroa_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_jump_threading_pass()
+        passes.add_simplify_cfg_pass()
+        passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
+        engine.add_module(module)
+        engine.finalize_object()
+        return Compiled(int(engine.get_function_address(function.name)), arguments)
+
+
+@cache
+def _engine() -> Any:
+    """Owner of all machine code, for the life of the process, and the processor it is for."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    return _new_machine()
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine()), _machine()
 
 
-def _new_machine() -> Any:
+def _machine() -> Any:
     return llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
         opt=3,
         jit=True,
     )
-
-
-@cache
-def _engine() -> Any:
-    """Owner of all machine code, for the life of the process."""
-    machine = _machine()
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine()), machine
-
-
-def compile_function(text: str, name: str) -> int:
-    """Address of function `name` of a module in LLVM's language, optimised for this processor."""
-    with _compiling:
-        return _compile(text, name)
-
-
-def _compile(text: str, name: str) -> int:
-    engine, machine = _engine()
-    module = llvm.parse_assembly(text)
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-    llvm.create_pass_builder(machine, options).getModulePassManager().run(
-        module, llvm.create_pass_builder(machine, options)
-    )
-    engine.add_module(module)
-    engine.finalize_object()
-    return int(engine.get_function_address(name))

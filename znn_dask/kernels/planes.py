@@ -24,10 +24,11 @@ from znn_dask.kernels.codelets import (
     points_below,
     real_to_half,
 )
+from znn_dask.kernels.formulas import Formula
 from znn_dask.kernels.geometry import AxisTiles
-from znn_dask.kernels.jit import Compiled, vector_bytes
-from znn_dask.kernels.machine_code import Function, Integer
+from znn_dask.kernels.jit import Compiled, registers
 from znn_dask.kernels.memory import ALIGNMENT, empty
+from znn_dask.kernels.values import Integer
 
 Plane = tuple[AxisTiles, AxisTiles]
 
@@ -84,7 +85,7 @@ def _run(
     b, c = plane
     depth, size_b, size_c, channels = x.shape
     frequencies_c = c.edge // 2 + 1
-    lanes = vector_bytes() // x.itemsize
+    lanes = registers().bytes // x.itemsize
     most = max(1, _LINES_BYTES // (points_b * frequencies_c * 2 * lanes * x.itemsize))
     groups = -(-channels // (most * lanes))
     at_once = -(-channels // (groups * lanes)) * lanes
@@ -127,7 +128,7 @@ def _run(
 @cache
 def _forward(dtype: np.dtype[Any]) -> Compiled:
     """`lines` along c into the buffer, then `columns` along b into the stage."""
-    f = Function("plane_forward", _ARGUMENTS, dtype)
+    f = Formula("plane_forward", _ARGUMENTS, dtype)
     with f.loop(f["depth"]) as d:
         stage = f["stage"] + f["stage_depth"] * d
         with _tiles(f, stage, d) as (half, voxel, first_b, points_c, part, channels):
@@ -151,7 +152,7 @@ def _forward(dtype: np.dtype[Any]) -> Compiled:
 @cache
 def _inverse(dtype: np.dtype[Any]) -> Compiled:
     """`columns` along b into the buffer, then `lines` along c."""
-    f = Function("plane_inverse", _ARGUMENTS, dtype)
+    f = Formula("plane_inverse", _ARGUMENTS, dtype)
     with f.loop(f["depth"]) as d:
         source = f["half"] + f["half_depth"] * d
         with _tiles(f, source, d) as (half, voxel, first_b, points_c, part, channels):
@@ -171,13 +172,13 @@ def _inverse(dtype: np.dtype[Any]) -> Compiled:
     return f.compile()
 
 
-def _within(f: Function, position: Integer, points_c: Integer) -> Integer:
+def _within(f: Formula, position: Integer, points_c: Integer) -> Integer:
     """Points of a line within the map: none where the line itself is not."""
     return f.select(position, f["size_b"], points_c, f.integer(0))
 
 
 @contextmanager
-def _tiles(f: Function, half: Integer, d: Integer) -> Iterator[tuple[Integer, ...]]:
+def _tiles(f: Formula, half: Integer, d: Integer) -> Iterator[tuple[Integer, ...]]:
     """Loops over the tiles of plane d and groups of channels: (half spectrum, first voxel and its
     position along b, points along c within the map, bytes of a row of the buffer, channels)."""
     with (

@@ -1,4 +1,4 @@
-"""The loops of max-filter and max-pooling, compiled once per dtype (see `compiler`).
+"""The loops of max-filter and max-pooling, compiled once per dtype (see `loops`).
 
 A line of outputs is worked on at a time: `run` contiguous elements at each of nx places. In a
 max-filter that is one place with all voxels and channels, in max-pooling one voxel per place.
@@ -10,7 +10,8 @@ from functools import cache
 
 import numpy as np
 
-from znn_dask.kernels.compiler import Code, Compiled, Value
+from znn_dask.kernels.jit import Compiled
+from znn_dask.kernels.loops import Loops, Value
 
 _WIDTHS = (64, 16, 4, 1)  # elements at a time: the widest as long as they fit, then the next
 
@@ -24,13 +25,13 @@ WINDOWS = (
 
 @cache
 def maximum(dtype: np.dtype[np.floating]) -> Compiled:
-    """Maxima y of the windows of x, called as compiled(x, y, chosen, *WINDOWS).
+    """Maxima y of the windows of x, called with x, y, chosen and WINDOWS.
 
     Which voxel of its window it was goes to `chosen` (uint8), counted with z running fastest. Of
     equal ones the first wins, as in passes over z, y, x one after the other; not-a-number wins
     over all.
     """
-    code = Code(dtype, ("x", "y"), WINDOWS, ("chosen",))
+    code = Loops("maximum", dtype, ("x", "y"), WINDOWS, ("chosen",))
     with _lines(code) as (window, line):
         for width, start, stop in _parts(code):
             with code.loop(start, stop, width) as e:
@@ -54,9 +55,9 @@ def maximum(dtype: np.dtype[np.floating]) -> Compiled:
 def scatter(dtype: np.dtype[np.floating]) -> Compiled:
     """Add each value of g to the voxel of dx that was chosen.
 
-    Called as compiled(g, dx, chosen, *WINDOWS), with the steps of dx.
+    Called with g, dx, chosen and WINDOWS, with the steps of dx.
     """
-    code = Code(dtype, ("g", "dx"), WINDOWS, ("chosen",))
+    code = Loops("scatter", dtype, ("g", "dx"), WINDOWS, ("chosen",))
     with _lines(code) as (window, line), _voxels(code) as (distance, voxel):
         for width, start, stop in _parts(code):
             with code.loop(start, stop, width) as e:
@@ -71,7 +72,7 @@ def scatter(dtype: np.dtype[np.floating]) -> Compiled:
 
 
 @contextmanager
-def _lines(code: Code) -> Iterator[tuple[Value, Value]]:
+def _lines(code: Loops) -> Iterator[tuple[Value, Value]]:
     """For every place: offsets of its first window in the input and of its outputs."""
     with (
         code.loop(0, code["nz"]) as z,
@@ -84,7 +85,7 @@ def _lines(code: Code) -> Iterator[tuple[Value, Value]]:
 
 
 @contextmanager
-def _voxels(code: Code) -> Iterator[tuple[Value, Value]]:
+def _voxels(code: Loops) -> Iterator[tuple[Value, Value]]:
     """For every voxel of a window: its distance from the first one, and its number."""
     kz, ky = code.arguments("kz", "ky")
     with (
@@ -96,7 +97,7 @@ def _voxels(code: Code) -> Iterator[tuple[Value, Value]]:
         yield distance, code.sum(code.product(code.sum(code.product(x, ky), y), kz), z)
 
 
-def _parts(code: Code) -> Iterator[tuple[int, Value, Value]]:
+def _parts(code: Loops) -> Iterator[tuple[int, Value, Value]]:
     """(width, start, stop) of the parts of a run that are worked on `width` elements at a time."""
     start: Value = 0
     for width in _WIDTHS:

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from znn_dask.kernels.codelets import ALL, complex_to_complex, complex_to_factor, product
-from znn_dask.kernels.jit import vector_bytes
-from znn_dask.kernels.machine_code import Function
+from znn_dask.kernels.formulas import Formula
+from znn_dask.kernels.jit import registers
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("count", [1, 15, 16, 37])
 def test_masked_loop_touches_nothing_beyond_its_end(dtype, count):
     real = np.dtype(dtype)
-    f = Function("sum_of_scaled", ("source", "target", "count"), real)
+    f = Formula("sum_of_scaled", ("source", "target", "count"), real)
     with f.loop(f["count"], f.lanes) as i:
         mask = f.lanes_below(f["count"] - i)
         x = f.load(f["source"] + i * f.itemsize, mask)
@@ -28,7 +28,7 @@ def test_masked_loop_touches_nothing_beyond_its_end(dtype, count):
 
 
 def test_equal_sums_are_recorded_once_whatever_their_signs():
-    f = Function("shared", ("source",), np.dtype(np.float32))
+    f = Formula("shared", ("source",), np.dtype(np.float32))
     a, b = (f.load(f["source"] + 64 * i) for i in range(2))
     assert (a - b).name == (b - a).name
     assert (-(a + b)).name == (b + a).name
@@ -69,7 +69,7 @@ def test_points_beyond_the_map_are_zero_or_dropped(dtype, n):
 @pytest.mark.parametrize("add", [False, True])
 def test_three_real_products_are_a_complex_one(vectors, rows, add):
     real, terms, rng = np.dtype(np.float64), 5, np.random.default_rng(0)
-    columns = vectors * vector_bytes() // real.itemsize
+    columns = vectors * registers().bytes // real.itemsize
     a, b = (
         rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
         for shape in ((rows, terms), (terms, columns))

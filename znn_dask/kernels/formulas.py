@@ -1,9 +1,9 @@
-"""Functions written in Python operators and compiled for the processor at hand.
+"""Formulas written in Python operators and compiled for the processor at hand (see `jit`).
 
-A `Function` records what is done to its `Integer`s (addresses, counts) and `Vector`s (a register
+A `Formula` records what is done to its `Integer`s (addresses, counts) and `Vector`s (a register
 full of reals, one channel each) as LLVM instructions::
 
-    f = Function("halve", ("source", "target", "count"), np.dtype("f4"))
+    f = Formula("halve", ("source", "target", "count"), np.dtype("f4"))
     with f.loop(f["count"], f.lanes) as i:
         mask = f.lanes_below(f["count"] - i)
         f.store(f.load(f["source"] + i * 4, mask) * 0.5, f["target"] + i * 4, mask)
@@ -14,100 +14,29 @@ A vector is kept as an SSA value times a known factor, and equal operations are 
 a sum of scaled vectors is one fused multiply-add, signs cost nothing, and what two outputs share is
 computed once. Lanes never mix and nothing is reordered: the bits do not depend on the width of the
 registers.
+
+For transforms and what calls them. Kernels with vectors of several widths, bytes or comparisons are
+written with `loops`, which says why there are two.
 """
 
-import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
-from znn_dask.kernels.jit import Compiled, compile_function, vector_bytes
-
-_numbers = itertools.count()
-
-
-class Integer:
-    """A 64-bit integer known when the function runs."""
-
-    def __init__(self, function: "Function", name: str) -> None:
-        self.function = function
-        self.name = name
-
-    def _binary(self, operation: str, a: Union["Integer", int], b: Union["Integer", int]) -> Any:
-        x, y = (v.name if isinstance(v, Integer) else str(v) for v in (a, b))
-        return Integer(self.function, self.function.value(f"{operation} i64 {x}, {y}"))
-
-    def __add__(self, other: Union["Integer", int]) -> "Integer":
-        return self if other == 0 and isinstance(other, int) else self._binary("add", self, other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Union["Integer", int]) -> "Integer":
-        return self._binary("sub", self, other)
-
-    def __rsub__(self, other: int) -> "Integer":
-        return self._binary("sub", other, self)
-
-    def __mul__(self, other: Union["Integer", int]) -> "Integer":
-        return self._binary("mul", self, other)
-
-    __rmul__ = __mul__
-
-    def __floordiv__(self, other: Union["Integer", int]) -> "Integer":
-        """Towards zero, unlike Python's."""
-        return self._binary("sdiv", self, other)
+from znn_dask.kernels.jit import Compiled, compile_function, registers
+from znn_dask.kernels.values import Integer, Vector
 
 
-class Vector:
-    """factor * value: a register of reals. Arithmetic with numbers other than 0 is scaling."""
-
-    def __init__(self, function: "Function", name: str, factor: float = 1.0) -> None:
-        self.function = function
-        self.name = name
-        self.factor = factor
-
-    def __neg__(self) -> "Vector":
-        return Vector(self.function, self.name, -self.factor)
-
-    def __mul__(self, other: float) -> Union["Vector", int]:
-        return Vector(self.function, self.name, self.factor * other) if other else 0
-
-    __rmul__ = __mul__
-
-    def __add__(self, other: Union["Vector", int]) -> Union["Vector", int]:
-        if not isinstance(other, Vector):
-            assert other == 0, f"{other} is no vector: only zero is both"
-            return self
-        # The larger factor goes in front of the sum, so the one within is at most 1.
-        a, b = sorted((self, other), key=lambda v: (-abs(v.factor), v.name))
-        if a.name == b.name:
-            return self * ((a.factor + b.factor) / self.factor)
-        f, ratio = self.function, b.factor / a.factor
-        if abs(ratio) == 1.0:
-            text = f"{'fadd' if ratio > 0 else 'fsub'} {f.vector} {a.name}, {b.name}"
-        else:
-            text = f.fma_text(b.name, f.constant(ratio), a.name)
-        return Vector(f, f.value(text), a.factor)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Union["Vector", int]) -> Union["Vector", int]:
-        return self + (-other)
-
-    def __rsub__(self, other: int) -> Union["Vector", int]:
-        return -self + other
-
-
-class Function:
+class Formula:
     """A function of named 64-bit integers under construction."""
 
     def __init__(self, name: str, arguments: Sequence[str], dtype: np.dtype[Any]) -> None:
-        self.name = f"{name}.{next(_numbers)}"
+        self.name = name
         self.itemsize = dtype.itemsize
-        self.lanes = vector_bytes() // dtype.itemsize
+        self.lanes = registers().bytes // dtype.itemsize
         self._real = {4: "float", 8: "double"}[dtype.itemsize]
         self._suffix = f"v{self.lanes}f{8 * dtype.itemsize}"
         self.vector = f"<{self.lanes} x {self._real}>"
@@ -271,7 +200,7 @@ class Function:
                 "}",
             ]
         )
-        return Compiled(compile_function(text, self.name), tuple(self._arguments))
+        return compile_function(text, tuple(self._arguments))
 
     # ---- text
 
@@ -306,7 +235,7 @@ class Function:
 class Variable:
     """A vector that may change, such as a sum over a loop."""
 
-    def __init__(self, function: Function, pointer: str) -> None:
+    def __init__(self, function: Formula, pointer: str) -> None:
         self._function = function
         self._pointer = pointer
 

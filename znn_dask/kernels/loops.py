@@ -1,37 +1,34 @@
-"""Machine code made to measure: loops over vectors, compiled by LLVM while the program runs.
+"""Loops over arrays, written instruction by instruction and compiled while the program runs.
 
-A kernel is written once, in Python, as a function that emits its loops; it is compiled for the
-shapes at hand in some tens of milliseconds, so that sums stay in registers and offsets are
-constants (ZNN's "statically compiled" kernels, without a compiler to install). The order of every
-sum is as written, and products and sums are fused everywhere: the bits depend neither on the width
-of the machine's vectors nor on threads.
+A kernel is written once, in Python, as a function that emits its loops for the shapes at hand: sums
+stay in registers and offsets are constants (ZNN's "statically compiled" kernels, without a C
+compiler to install). The order of every sum is as written, and products and sums are fused
+everywhere: the bits depend neither on the width of the machine's vectors nor on threads.
+
+Use `Loops` where vectors are of several widths or kinds (bytes, comparisons) and arrays do not
+overlap, as in direct convolution and pooling; use `formulas` for arithmetic of which it pays to
+drop what is zero, known already or wanted by nobody, and for functions that call others by address.
+They are two because neither could say the other's kernels as briefly; `jit` compiles both.
 """
 
-import ctypes
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
+
+from znn_dask.kernels.jit import Compiled, compile_function
 
 _INTEGER = ir.IntType(64)
 _LANE = ir.IntType(32)
 _BIT = ir.IntType(1)
 _BYTE = ir.IntType(8)
 
-# LLVM compiles under this lock; what it made is never freed, for any thread may be running it.
-_lock = threading.Lock()
-_libraries: list[Any] = []
-
-Compiled = Callable[..., None]
 Value = Any  # of LLVM: an integer, an address or a vector that the written code computes
 
 
-class Code:
+class Loops:
     """One function being written: arrays of one floating type and of bytes, and integers.
 
     `reals`, `arrays_of_bytes` and `integers` name the arguments in the order in which the compiled
@@ -40,6 +37,7 @@ class Code:
 
     def __init__(
         self,
+        name: str,
         dtype: np.dtype[Any],
         reals: Sequence[str],
         integers: Sequence[str],
@@ -52,13 +50,12 @@ class Code:
         arrays = len(reals) + len(arrays_of_bytes)
         types = [ir.PointerType(self.real)] * len(reals)
         types += [ir.PointerType(_BYTE)] * len(arrays_of_bytes) + [_INTEGER] * len(integers)
-        function = ir.Function(self._module, ir.FunctionType(ir.VoidType(), types), "kernel")
+        function = ir.Function(self._module, ir.FunctionType(ir.VoidType(), types), name)
         for argument in function.args[:arrays]:
             argument.add_attribute("noalias")
         names = (*reals, *arrays_of_bytes, *integers)
         self._arguments = dict(zip(names, function.args, strict=True))
         self._build = ir.IRBuilder(function.append_basic_block("entry"))
-        self._types = [ctypes.c_void_p] * arrays + [ctypes.c_int64] * len(integers)
 
     def __getitem__(self, name: str) -> Any:
         """The argument of that name."""
@@ -71,20 +68,7 @@ class Code:
     def compile(self) -> Compiled:
         """The function written so far; it may run in several threads, without Python's lock."""
         self._build.ret_void()
-        with _lock:
-            machine, features = _machine()
-            module = llvm.parse_assembly(str(self._module))
-            passes = llvm.create_new_module_pass_manager()
-            passes.add_sroa_pass()
-            passes.add_instruction_combine_pass()
-            passes.add_jump_threading_pass()
-            passes.add_simplify_cfg_pass()
-            passes.run(module, llvm.create_pass_builder(machine, llvm.PipelineTuningOptions(2)))
-            engine = llvm.create_mcjit_compiler(module, machine)
-            engine.finalize_object()
-            _libraries.append((engine, features))
-            address = engine.get_function_address("kernel")
-        return ctypes.CFUNCTYPE(None, *self._types)(address)
+        return compile_function(str(self._module), tuple(self._arguments))
 
     # Integers
 
@@ -243,28 +227,6 @@ class Code:
             types = [a.type for a in arguments]
             function = ir.Function(self._module, ir.FunctionType(result, types), name)
         return self._build.call(function, arguments)
-
-
-@cache
-def registers() -> tuple[int, int]:
-    """(number of vector registers, bytes of one) of this machine."""
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 32, 64
-    return (16, 32) if features.get("avx") else (32, 16)
-
-
-@cache
-def _target() -> Any:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm.Target.from_default_triple()
-
-
-def _machine() -> tuple[Any, str]:
-    features = llvm.get_host_cpu_features().flatten()
-    cpu = llvm.get_host_cpu_name()
-    return _target().create_target_machine(cpu=cpu, features=features, opt=2), features
 
 
 def _mask(width: int, lanes: int) -> Any:
