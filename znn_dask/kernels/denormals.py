@@ -66,12 +66,11 @@ def denormals_flushed() -> Iterator[None]:
 def _control() -> tuple[Callable[[int], int], int]:
     """(sets this thread's control word and returns what it was, the word that flushes)."""
     arm = platform.machine() in ("aarch64", "arm64")
-    address = compile_function(_ARM if arm else _X86, "exchange")
-    function = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(address)
+    compiled = compile_function(_ARM if arm else _X86, ("new", "old"))
 
     def exchange(word: int) -> int:
         before = ctypes.c_int64()
-        function(word, ctypes.addressof(before))
+        compiled(new=word, old=ctypes.addressof(before))
         return before.value
 
     return exchange, _ARM_FLUSH if arm else _X86_DEFAULT | _X86_FLUSH
