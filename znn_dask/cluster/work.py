@@ -20,12 +20,13 @@ from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.cost import TaskCost
 from znn_dask.taskgraph.engine import Engine, process_engine
 from znn_dask.taskgraph.execution import DEFAULT, Execution
+from znn_dask.taskgraph.gradients import Gradients
 from znn_dask.taskgraph.layers import compile_layers
 from znn_dask.taskgraph.losses import LossRecord, PendingLosses, total
 from znn_dask.taskgraph.passes import PatchSource, Tape
 from znn_dask.taskgraph.patch_sum import RunningSum, add_up
 from znn_dask.taskgraph.pricing import price
-from znn_dask.taskgraph.program import Gradients, NonFiniteError, Program
+from znn_dask.taskgraph.program import NonFiniteError, Program
 from znn_dask.taskgraph.rule import Job
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
 from znn_dask.taskgraph.tasks import expand

@@ -13,8 +13,7 @@ import math
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,10 +22,10 @@ from znn_dask.kernels.initialise import tie
 from znn_dask.kernels.update import sgd_step, sgd_step_biases
 from znn_dask.taskgraph import passes
 from znn_dask.taskgraph.arrays import Uses, kernel_readers, tape_arrays
-from znn_dask.taskgraph.engine import Engine, wait
+from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.execution import DEFAULT, Execution
+from znn_dask.taskgraph.gradients import Gradients
 from znn_dask.taskgraph.layers import Layers
-from znn_dask.taskgraph.losses import PendingLosses
 from znn_dask.taskgraph.passes import Patch, Tape
 from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.schedule import simulate
@@ -36,43 +35,6 @@ from znn_dask.taskgraph.tasks import LOSS, Task, TaskId
 
 class NonFiniteError(ArithmeticError):
     """The loss or a gradient is not a finite number."""
-
-
-@dataclass
-class Gradients:
-    """dE/d(parameter) in the kernels' layout, with the jobs that still fill them.
-
-    `kernels`: conv edge group -> (kz, ky, kx, in, out); `biases`: node group -> (n,); `nbytes`: of
-    all of them, there yet or not; `losses`: of the patches behind them.
-    """
-
-    kernels: dict[str, np.ndarray]
-    biases: dict[str, np.ndarray]
-    nbytes: int
-    jobs: dict[TaskId, Job] = field(default_factory=dict)
-    losses: tuple[PendingLosses, ...] = ()
-
-    def __sizeof__(self) -> int:
-        return self.nbytes  # Dask asks while jobs still fill them
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        wait(self.jobs.values())
-        records = tuple(PendingLosses(pending.records) for pending in self.losses)
-        return _arrive, (self.kernels, self.biases, self.nbytes, records)
-
-
-def _arrive(
-    kernels: dict[str, np.ndarray],
-    biases: dict[str, np.ndarray],
-    nbytes: int,
-    losses: tuple[PendingLosses, ...],
-) -> Gradients:
-    return Gradients(
-        {name: memory.aligned_copy(v) for name, v in kernels.items()},
-        {name: memory.aligned_copy(v) for name, v in biases.items()},
-        nbytes,
-        losses=losses,
-    )
 
 
 class _Template(NamedTuple):
