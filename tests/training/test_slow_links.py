@@ -100,6 +100,6 @@ def test_workers_behind_slow_links_give_the_bits_of_one_process(tmp_path: Path, 
         for name, values in getattr(near, kind).items():
             assert getattr(far, kind)[name].tobytes() == values.tobytes(), name
     gradient_bytes = sum(values.nbytes for values in near.parameters.values())
-    # Both computed in every update, and exchanged sums.
-    assert min(sent) > 50 * gradient_bytes, (sent, gradient_bytes)
+    # Both computed in every update, and exchanged sums; those at the ends may go uncounted.
+    assert min(sent) > 45 * gradient_bytes, (sent, gradient_bytes)
     assert seconds > 50 * 2 * 2 * DELAY  # two hops and an exchange per update, each over two links
