@@ -63,7 +63,8 @@ def test_barriers_are_no_better(name: str, threads: int, patches: int, shared: P
 def test_one_thread_is_as_fast_by_any_policy(shared: Path):
     tasks = tasks_of("slide_4L_w16_k5", shared)
     for rule in policies(tasks).values():
-        assert simulate(tasks, 1, rule=rule).over_bound == pytest.approx(0, abs=0.01)
+        long = simulate(tasks, 1, rule=rule, steps=20)  # the ends of a short run weigh a percent
+        assert long.over_bound == pytest.approx(0, abs=0.01)
 
 
 def test_barriers_part_the_layers(shared: Path):

@@ -16,8 +16,8 @@ _PART_BYTES = 1 << 23
 # Machine code and what LLVM keeps of it (measured): once, and for each tiled and each direct
 # convolution, which forward alone needs a part of.
 _COMPILER_BYTES = 14_000_000
-_TILED_CODE_BYTES = 8_000_000
-_DIRECT_CODE_BYTES = 3_000_000
+_TILED_CODE_BYTES = 4_500_000
+_DIRECT_CODE_BYTES = 2_000_000
 _FORWARD_SHARE = 0.4
 
 
