@@ -16,11 +16,11 @@ from znn_dask.kernels.geometry import (
     Box,
     Triple,
     box_shape,
-    dilated_input,
     split,
     whole,
 )
 from znn_dask.kernels.memory import empty, zeros
+from znn_dask.kernels.shape import ConvolutionShape
 
 # Of one chunk of a kernel gradient: its maps should stay in the second-level cache, and short sums
 # lose fewer digits.
@@ -29,22 +29,12 @@ _CHUNK_VOXELS = 1 << 13
 
 
 @dataclass(frozen=True)
-class Direct:
+class Direct(ConvolutionShape):
     """Direct convolution; see `convolution.Convolution`. Spectra are the arrays themselves."""
-
-    output_size: Triple
-    kernel: Triple
-    dilation: Triple
-    channels: tuple[int, int]
-    dtype: np.dtype[np.floating]
 
     @property
     def transforms(self) -> bool:
         return False
-
-    @property
-    def input_size(self) -> Triple:
-        return box_shape(self.input_box(whole(self.output_size)))
 
     @property
     def signature(self) -> Hashable:
@@ -53,9 +43,6 @@ class Direct:
     def rows(self) -> tuple[int, int]:
         axis = next((a for a in range(3) if self.output_size[a] > 1), 0)
         return (axis, 1)
-
-    def input_box(self, block: Box) -> Box:
-        return dilated_input(block, self.kernel, self.dilation)
 
     def allocate_input_spectrum(self, block: Box | None = None) -> np.ndarray:
         size = self.input_size if block is None else box_shape(self.input_box(block))

@@ -24,11 +24,12 @@ class Compiled:
     def __init__(self, address: int, arguments: Sequence[str]) -> None:
         self.address = address
         self._arguments = tuple(arguments)
+        self._names = frozenset(arguments)
         self._function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(arguments))(address)
 
     def __call__(self, **arguments: int) -> None:
-        if arguments.keys() != set(self._arguments):
-            raise TypeError(f"arguments {set(arguments) ^ set(self._arguments)} do not fit")
+        if arguments.keys() != self._names:
+            raise TypeError(f"arguments {arguments.keys() ^ self._names} do not fit")
         self._function(*(arguments[name] for name in self._arguments))
 
 

@@ -26,26 +26,22 @@ from numpy.lib.stride_tricks import as_strided
 from znn_dask.kernels import depth, planes
 from znn_dask.kernels.codelets import Points
 from znn_dask.kernels.depth import odd_lines
-from znn_dask.kernels.geometry import AxisTiles, Box, Triple, box_shape, dilated_input, whole
+from znn_dask.kernels.geometry import AxisTiles, Box, Triple, box_shape, whole
 from znn_dask.kernels.memory import aligned_copy, empty, zeros
+from znn_dask.kernels.shape import ConvolutionShape
 from znn_dask.kernels.tiles import TileGrid
 
 _WORTH_PADDING = 1024  # bytes of a frequency: padding the short ones would cost memory
 
 
 @dataclass(frozen=True)
-class Tiled:
+class Tiled(ConvolutionShape):
     """FFT convolution in tiles of `tile` voxels; see `convolution.Convolution`.
 
     An axis along which the kernel has size 1 is not transformed: its tile edge and dilation are 1.
     Raises ValueError where a tile is smaller than the kernel.
     """
 
-    output_size: Triple
-    kernel: Triple
-    dilation: Triple
-    channels: tuple[int, int]
-    dtype: np.dtype[np.floating]
     tile: Triple
 
     def __post_init__(self) -> None:
@@ -59,10 +55,6 @@ class Tiled:
     @property
     def transforms(self) -> bool:
         return True
-
-    @property
-    def input_size(self) -> Triple:
-        return box_shape(self.input_box(whole(self.output_size)))
 
     @property
     def signature(self) -> Hashable:
@@ -104,9 +96,6 @@ class Tiled:
     def rows(self) -> tuple[int, int]:
         axis = self.grid.row_axis
         return (axis, self.grid.axes[axis].step)
-
-    def input_box(self, block: Box) -> Box:
-        return dilated_input(block, self.kernel, self.dilation)
 
     # ---- spectra
 

@@ -21,28 +21,19 @@ from functools import cached_property
 import numpy as np
 
 from znn_dask.kernels.fft import irfft, rfft
-from znn_dask.kernels.geometry import AxisTiles, Box, Triple, box_shape, dilated_input, whole
+from znn_dask.kernels.geometry import AxisTiles, Box, Triple, whole
 from znn_dask.kernels.memory import aligned_copy, empty, zeros
+from znn_dask.kernels.shape import ConvolutionShape
 from znn_dask.kernels.tiles import TileGrid, whole_map_tile
 
 
 @dataclass(frozen=True)
-class WholeMap:
+class WholeMap(ConvolutionShape):
     """FFT convolution of the map as a single tile; see `convolution.Convolution`."""
-
-    output_size: Triple
-    kernel: Triple
-    dilation: Triple
-    channels: tuple[int, int]
-    dtype: np.dtype[np.floating]
 
     @property
     def transforms(self) -> bool:
         return True
-
-    @property
-    def input_size(self) -> Triple:
-        return box_shape(self.input_box(whole(self.output_size)))
 
     @property
     def signature(self) -> Hashable:
@@ -80,9 +71,6 @@ class WholeMap:
 
     def rows(self) -> tuple[int, int]:
         return (0, self.output_size[0])
-
-    def input_box(self, block: Box) -> Box:
-        return dilated_input(block, self.kernel, self.dilation)
 
     # ---- spectra (fz, fy, fx, phase, channel), those of kernels (fz, fy, fx, in, out)
 

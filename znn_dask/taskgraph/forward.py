@@ -74,6 +74,7 @@ class ForwardPass:
         content = (self.network, self.parameters, arithmetic.output_size, arithmetic.dtype)
         return type(self), (*content, arithmetic)
 
+    @denormals_flushed()  # as the engine's threads do
     def __call__(
         self,
         inputs: Mapping[str, np.ndarray],
@@ -98,13 +99,12 @@ class ForwardPass:
         TaskError
             If a task failed in the engine; it names the layer.
         """
-        with denormals_flushed():  # as the engine's threads do
-            ready = self._compiled()
-            patch = _Patch(ready, self._tape(ready.layers, inputs, priority))
-            if engine is None:
-                for task in ready.tasks:
-                    patch.run(task.id)
-        if engine is not None:
+        ready = self._compiled()
+        patch = _Patch(ready, self._tape(ready.layers, inputs, priority))
+        if engine is None:
+            for task in ready.tasks:
+                patch.run(task.id)
+        else:
             jobs: dict[TaskId, Job] = {}
             for rank, task in enumerate(ready.tasks):
                 needs = [jobs[need] for need in task.needs if need in jobs]
