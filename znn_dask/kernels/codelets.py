@@ -2,7 +2,7 @@
 
 Every codelet takes addresses and steps in bytes::
 
-    codelet(source, source_step, source_part, sources, source_column,
+    codelet(source, source_step, source_part, sources,
             target, target_step, target_part, targets, columns)
 
 Point j of the source is the row of `columns` numbers at source + j * source_step. Points from
@@ -29,7 +29,7 @@ ALL = 1 << 40
 
 Factor = Literal["left", "right"]
 _ARGUMENTS = (
-    *("source", "source_step", "source_part", "sources", "source_column"),
+    *("source", "source_step", "source_part", "sources"),
     *("target", "target_step", "target_part", "targets", "columns"),
 )
 _PRODUCT = (
@@ -51,12 +51,9 @@ class _Line:
         self._mask = self.function.lanes_below(self.columns - i)
         self._i = i
 
-    def load(self, j: int, part: int = 0, gather: bool = False) -> Vector:
+    def load(self, j: int, part: int = 0) -> Vector:
         f = self.function
         row = f["source"] + f["source_step"] * j + f["source_part"] * part
-        if gather:
-            column = f["source_column"]
-            return f.gather(row + self._i * column, column, self._mask)
         return f.load(self._beyond(j, f["sources"], row, self._zero), self._mask)
 
     def store(self, value: Vector | int, j: int, part: int = 0, add: bool = False) -> None:
@@ -114,25 +111,66 @@ def complex_to_complex(
 
 @cache
 def complex_to_factor(
-    n: int, source: Points, side: Factor, conjugate: bool, gather: bool, dtype: np.dtype[Any]
+    n: int, source: Points, side: Factor, conjugate: bool, dtype: np.dtype[Any]
 ) -> Compiled:
     """Complex points to three parts of complex frequencies z = a + ib: see `product`.
 
-    Left factors become (a, b, a + b), right ones (b - a, a + b, a), of z or of its conjugate. With
-    `gather` the columns of the source are source_column apart.
+    Left factors become (a, b, a + b), right ones (b - a, a + b, a), of z or of its conjugate.
     """
     line = _Line("complex_to_factor", dtype)
     with line.function.loop(line.columns, line.function.lanes) as i:
         line.begin(i)
-        points = [
-            Complex(line.load(j, 0, gather), line.load(j, 1, gather)) for j in range(source[1])
-        ]
+        points = [Complex(line.load(j), line.load(j, 1)) for j in range(source[1])]
         for k, z in enumerate(dft(_padded(points, n, source[0], Complex(0)), -1)):
             a, b = z.re, -z.im if conjugate else z.im
             parts = (a, b, a + b) if side == "left" else (b - a, a + b, a)
             for part, value in enumerate(parts):
                 line.store(value, k, part)
     return line.function.compile()
+
+
+_TURNS = ("source", "source_step", "target", "target_step", "turns", "columns")
+
+
+@cache
+def points_to_frequency(points: int, dtype: np.dtype[Any]) -> Compiled:
+    """Real points x[j] to one frequency sum_j x[j] turn[j], a complex row whose imaginary parts are
+    target_step after its real ones. `turns` are the addresses of complex numbers turn[j]; columns
+    fill whole registers."""
+    f = Formula("points_to_frequency", _TURNS, dtype)
+    turns = _turns(f, points)
+    with f.loop(f["columns"], f.lanes) as i:
+        x = [f.load(f["source"] + f["source_step"] * j + i * f.itemsize) for j in range(points)]
+        for part in range(2):
+            total: Vector | int = 0
+            for value, turn in zip(x, turns, strict=True):
+                total = f.fma(value, turn[part], total)
+            f.store(total, f["target"] + f["target_step"] * part + i * f.itemsize)
+    return f.compile()
+
+
+@cache
+def frequency_to_points(points: int, dtype: np.dtype[Any]) -> Compiled:
+    """Adds re * turn[j].re + im * turn[j].im of a complex row to real points x[j]: see
+    `points_to_frequency`."""
+    f = Formula("frequency_to_points", _TURNS, dtype)
+    turns = _turns(f, points)
+    with f.loop(f["columns"], f.lanes) as i:
+        parts = [f.load(f["source"] + f["source_step"] * p + i * f.itemsize) for p in range(2)]
+        for j, turn in enumerate(turns):
+            at = f["target"] + f["target_step"] * j + i * f.itemsize
+            total = f.load(at)
+            for value, factor in zip(parts, turn, strict=True):
+                total = f.fma(value, factor, total)
+            f.store(total, at)
+    return f.compile()
+
+
+def _turns(f: Formula, points: int) -> list[list[Vector]]:
+    return [
+        [f.load_everywhere(f["turns"] + (2 * j + part) * f.itemsize) for part in range(2)]
+        for j in range(points)
+    ]
 
 
 @cache

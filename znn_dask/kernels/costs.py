@@ -177,7 +177,7 @@ def _tiled_cost(conv: Tiled) -> Cost:
     C, K = conv.channels
     item = conv.dtype.itemsize
     depth, b, c = (conv.grid.axes[a] for a in conv.axes)
-    frequencies, tiles = math.prod(conv.plane_frequencies), conv.plane_tiles
+    frequencies, tiles = conv.plane_frequencies, conv.plane_tiles
     inputs = depth.size + (depth.kernel - 1) * depth.dilation
 
     def registers(channels: int) -> int:

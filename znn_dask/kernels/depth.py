@@ -1,11 +1,10 @@
 """Products of half spectra (see `planes`), transformed along depth while they are multiplied.
 
-Frequency by frequency of the plane, two half spectra become factors along depth, their matrix
-products per frequency of depth, and planes again. Factors and products stay in the second-level
-cache, tiles that overlap along depth share their planes, and kernels are kept in as many planes as
-they have points::
+Frequency by frequency of the plane, half spectra and kernels become factors along depth, their
+matrix products per frequency of depth, and planes again. Factors and products stay in the
+second-level cache, and tiles that overlap along depth share their planes::
 
-    half spectra of a map (f, depth, 2, tile, channel)    of kernels (f, point, 2, in, out)
+    half spectra of a map (f, depth, 2, tile, channel)    kernels: see `kernel_planes`
     factors (edge, 3, row, term), (edge, 3, term, column) and product (edge, 2, row, column)
 """
 
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from znn_dask.kernels import kernel_planes
 from znn_dask.kernels.codelets import (
     ALL,
     Points,
@@ -27,51 +27,56 @@ from znn_dask.kernels.codelets import (
 from znn_dask.kernels.formulas import Formula
 from znn_dask.kernels.geometry import AxisTiles
 from znn_dask.kernels.jit import Compiled, registers
-from znn_dask.kernels.memory import ALIGNMENT, empty
+from znn_dask.kernels.kernel_planes import Axes, odd_lines
+from znn_dask.kernels.memory import empty
+from znn_dask.kernels.planes import Frequencies, along_b
 from znn_dask.kernels.values import Integer
-
-Operand = tuple[Compiled, np.ndarray]  # how it is transformed along depth, half spectrum
 
 _TILES_BYTES = 1 << 19  # factors and products of the tiles that are multiplied at once
 
-_HALVES = ("left", "right", "back")
-_FACTORS = ("L", "R", "P")
+_MAP = ("", "_f", "_depth", "_part", "_row", "_codelet", "_size", "_columns", "_packed")
 _ARGUMENTS = (
-    *("frequencies", "edge", "tiles", "step", "phases", "dilation", "plane_tiles", "at_once"),
-    *(f"{h}{what}" for h in _HALVES for what in ("", "_f", "_depth", "_part", "_row", "_column")),
-    *(f"{h}_{what}" for h in _HALVES for what in ("codelet", "size", "rows", "columns", "packed")),
-    *(f"{s}{what}" for s in _FACTORS for what in ("", "_f", "_part", "_row")),
-    *("wide", "wide_add", "wides", "narrow", "narrow_add", "narrows", "cleared"),
+    *("tiles", "step", "phases", "dilation", "plane_tiles", "at_once", "edge", "cleared"),
+    *("frequencies_b", "frequencies_c", "mirrored", "halved", "kernel_codelet", "kernel_rows"),
+    *(f"{name}{what}" for name in ("left", "other") for what in _MAP),
+    *(f"{factor}{what}" for factor in "LRP" for what in ("", "_f", "_part", "_row")),
+    *("wide", "wide_add", "wides", "narrow", "narrow_add", "narrows"),
+    *kernel_planes.ARGUMENTS,
 )
 
 
-def forward(axis: AxisTiles, X: np.ndarray, W: np.ndarray, Y: np.ndarray) -> None:
-    """Y = X W: half spectra of inputs (.., C), kernels (.., C, K) and outputs (.., K)."""
-    n, dtype = axis.edge, Y.dtype
-    left = complex_to_factor(n, (0, n), "left", False, False, dtype), X
-    right = complex_to_factor(n, (0, axis.kernel), "right", False, False, dtype), W
+def forward(axes: Axes, X: np.ndarray, W: np.ndarray, Y: np.ndarray) -> None:
+    """Y = X W: half spectra of inputs (.., C) and outputs (.., K), packed kernels (.., C, K)."""
+    axis, dtype = axes[0], W.dtype
+    n = axis.edge
+    left = complex_to_factor(n, (0, n), "left", False, dtype), X
+    kernels = complex_to_factor(n, (0, axis.kernel), "right", False, dtype), W
     back = complex_to_complex(n, 1, (0, n), _outputs(axis), False, dtype), Y
-    _run(axis, -(-Y.shape[1] // axis.step), left, right, back)
+    _run(axes, -(-Y.shape[1] // axis.step), left, kernels, back)
 
 
-def input_gradient(axis: AxisTiles, G: np.ndarray, W: np.ndarray, D: np.ndarray) -> None:
-    """D = G W*^T: half spectra of output gradients (.., K), kernels (.., C, K), and input gradients
-    (.., C), where tiles overlap and are added."""
-    n, dtype = axis.edge, D.dtype
-    left = complex_to_factor(n, _outputs(axis), "left", False, False, dtype), G
-    right = complex_to_factor(n, (0, axis.kernel), "right", True, True, dtype), W.swapaxes(3, 4)
-    back = complex_to_complex(n, 1, (0, n), (0, n), True, dtype), D
-    _run(axis, -(-G.shape[1] // axis.step), left, right, back, cleared=D.shape[1])
+def input_gradient(axes: Axes, G: np.ndarray, W: np.ndarray, D: np.ndarray, columns: slice) -> None:
+    """`columns` of D = G W*: half spectra of output gradients (.., K), packed kernels (.., K, C)
+    and half spectra of input gradients (.., C), where tiles overlap and are added. All of D is set
+    to zero before its first columns."""
+    axis, dtype = axes[0], W.dtype
+    n = axis.edge
+    left = complex_to_factor(n, _outputs(axis), "left", False, dtype), G
+    kernels = complex_to_factor(n, (0, axis.kernel), "right", True, dtype), W
+    back = complex_to_complex(n, 1, (0, n), (0, n), True, dtype), D[..., columns]
+    cleared = D.shape[1] if columns.start == 0 else 0
+    _run(axes, -(-G.shape[1] // axis.step), left, kernels, back, cleared=cleared)
 
 
-def kernel_gradient(axis: AxisTiles, X: np.ndarray, G: np.ndarray, W: np.ndarray) -> None:
-    """W = X*^T G summed over tiles: half spectra of inputs (.., C), output gradients (.., K) and
-    kernel gradients (.., C, K)."""
-    n, dtype = axis.edge, W.dtype
-    left = complex_to_factor(n, (0, n), "left", True, False, dtype), X
-    right = complex_to_factor(n, _outputs(axis), "right", False, False, dtype), G
-    back = complex_to_complex(n, 1, (0, n), (0, axis.kernel), False, dtype), W
-    _run(axis, -(-G.shape[1] // axis.step), left, right, back, summed=True)
+def kernel_gradient(axes: Axes, X: np.ndarray, G: np.ndarray, W: np.ndarray) -> None:
+    """W += X*^T G summed over tiles: half spectra of inputs (.., C) and output gradients (.., K),
+    packed kernel gradients (.., C, K)."""
+    axis, dtype = axes[0], W.dtype
+    n = axis.edge
+    left = complex_to_factor(n, (0, n), "left", True, dtype), X
+    kernels = complex_to_complex(n, 1, (0, n), (0, axis.kernel), False, dtype), W
+    right = complex_to_factor(n, _outputs(axis), "right", False, dtype), G
+    _run(axes, -(-G.shape[1] // axis.step), left, kernels, right, summed=True)
 
 
 def _outputs(axis: AxisTiles) -> Points:
@@ -80,103 +85,104 @@ def _outputs(axis: AxisTiles) -> Points:
 
 
 def _run(
-    axis: AxisTiles,
+    axes: Axes,
     tiles: int,
-    left: Operand,
-    right: Operand,
-    back: Operand,
+    left: tuple[Compiled, np.ndarray],
+    kernels: tuple[Compiled, np.ndarray],
+    other: tuple[Compiled, np.ndarray],
     *,
     summed: bool = False,
     cleared: int = 0,
 ) -> None:
-    """Run the loops over `tiles` tiles along depth: the product of each, or `summed` over them.
-    The first `cleared` planes of `back` are set to zero before."""
-    dtype = back[1].dtype
-    vectors = -(-right[1].shape[4] * dtype.itemsize // registers().bytes)
-    padded = vectors * registers().bytes  # rows of right factors and products: whole registers
+    """Run the loops over `tiles` tiles along depth: the product of each map with kernels, or the
+    kernels `summed` over them, by (how it is transformed along depth, array) of each. The first
+    `cleared` planes of `other` are set to zero before."""
+    axis, b, c = axes
+    dtype = kernels[1].dtype
     plane_tiles, inner = left[1].shape[3:]
+    kernel_rows, columns = kernels[1].shape[3:]
+    width = columns * dtype.itemsize  # whole lines of the cache, whatever the registers
+    vectors = width // registers().bytes
     along = tiles * axis.phases
-    # Sums over tiles are cut at `at_once`: it counts lines of the cache, whatever the registers.
-    lines = -(-padded // ALIGNMENT) * ALIGNMENT
-    each = 3 * axis.edge * along * (inner * dtype.itemsize + lines)
+    each = 3 * axis.edge * along * (inner * dtype.itemsize + width)
     groups = -(-plane_tiles // max(1, _TILES_BYTES // each))
     at_once = -(-plane_tiles // groups)
     rows = along * at_once
     arguments = {
-        "frequencies": len(left[1]),
-        "edge": axis.edge,
         "tiles": tiles,
         "step": axis.step,
         "phases": axis.phases,
         "dilation": axis.dilation,
         "plane_tiles": plane_tiles,
         "at_once": at_once,
+        "edge": axis.edge,
+        "cleared": cleared,
+        "kernel_codelet": kernels[0].address,
+        "kernel_rows": kernel_rows,
         "wides": vectors // 2,
         "narrows": vectors % 2,
-        "cleared": cleared,
     }
+    arguments |= Frequencies(b.edge, c.edge).arguments()
     for name, size in (("wide", 2), ("narrow", 1)):
         arguments[name] = product(size, False, dtype).address
         arguments[f"{name}_add"] = product(size, True, dtype).address
-    scratch = []
-    for name, factor, (codelet, half), shape in (
-        ("left", "L", left, (3, rows, inner * dtype.itemsize)),
-        ("right", "R", right, (3, rows if summed else inner, padded)),
-        ("back", "P", back, (2, inner if summed else rows, padded)),
-    ):
-        packed = shape[2] == half.strides[3] == half.shape[4] * dtype.itemsize
+    for name, (codelet, half) in (("left", left), ("other", other)):
         arguments |= {
             name: half.ctypes.data,
             f"{name}_codelet": codelet.address,
             f"{name}_size": half.shape[1],
-            f"{name}_rows": half.shape[3],
             f"{name}_columns": half.shape[4],
-            f"{name}_packed": int(packed),
+            f"{name}_packed": int(
+                half.strides[3] == half.shape[4] * dtype.itemsize
+                and (name == "left" or half.strides[3] == width)
+            ),
         }
-        steps = ("f", "depth", "part", "row", "column")
-        arguments |= {f"{name}_{s}": n for s, n in zip(steps, half.strides, strict=True)}
-        part = odd_lines(shape[1] * shape[2])
-        memory = empty((axis.edge, shape[0] * part), np.uint8)
-        arguments |= {f"{factor}_f": shape[0] * part, f"{factor}_part": part}
-        arguments |= {factor: memory.ctypes.data, f"{factor}_row": shape[2]}
+        steps = ("f", "depth", "part", "row")
+        arguments |= {f"{name}_{s}": n for s, n in zip(steps, half.strides[:4], strict=True)}
+    planes_of_kernels, *scratch = kernel_planes.bind(axes, kernels[1], back=summed)
+    arguments |= planes_of_kernels
+    for factor, parts, count, size in (
+        ("L", 3, rows, inner * dtype.itemsize),
+        ("R", 3, rows if summed else inner, width),
+        ("P", 2, inner if summed else rows, width),
+    ):
+        part = odd_lines(count * size)
+        memory = empty((axis.edge, parts * part), np.uint8)
+        arguments |= {f"{factor}_f": parts * part, f"{factor}_part": part}
+        arguments |= {factor: memory.ctypes.data, f"{factor}_row": size}
         scratch.append(memory)
     (_kernel_product if summed else _map_product)(dtype)(**arguments)
-
-
-def odd_lines(size: int) -> int:
-    """`size` bytes rounded up to an odd number of cache lines: what lies so far apart does not
-    collide in the caches."""
-    return (-(-size // ALIGNMENT) | 1) * ALIGNMENT
 
 
 @cache
 def _map_product(dtype: np.dtype[Any]) -> Compiled:
     """A map times kernels."""
     f = Formula("map_product", _ARGUMENTS, dtype)
-    with f.loop(f["frequencies"]) as q:
-        right = f["right"] + f["right_f"] * q
-        at_once = f.select(f["right_packed"], 1, f.integer(1), f["right_rows"])
-        with f.loop(f["right_rows"], at_once) as term:
+    with f.loop(f["frequencies_c"]) as fc:
+        kernel_planes.forward(f, fc)
+        first_q, count_b = along_b(f, fc)
+        with f.loop(count_b) as fb:
+            q = first_q + fb
             f.call(
-                f["right_codelet"],
-                *(right + f["right_row"] * term, f["right_depth"], f["right_part"], ALL),
-                f["right_column"],
-                *(f["R"] + f["R_row"] * term, f["R_f"], f["R_part"], ALL),
-                f["right_columns"] * at_once,
+                f["kernel_codelet"],
+                *(f["F"] + f["F_f"] * fb, f["F_depth"], f["F_part"], ALL),
+                *(f["R"], f["R_f"], f["R_part"], ALL, f["kernel_columns"]),
             )
-        with f.loop(f["cleared"]) as plane:
-            f.clear(f["back"] + f["back_f"] * q + f["back_depth"] * plane, f["back_part"] * 2)
-        with f.loop(f["plane_tiles"], f["at_once"]) as first:
-            count = f.smaller(f["plane_tiles"] - first, f["at_once"])
-            _to_factor(f, "left", "L", q, first, count)
-            rows = f["tiles"] * f["phases"] * count
-            _multiply(f, rows, f["right_rows"], f["L_row"], f.integer(f.itemsize), None)
-            with _lines(f, "back", "P", q, first, count) as (half, within, product, columns):
-                f.call(
-                    f["back_codelet"],
-                    *(product, f["P_f"], f["P_part"], ALL, 0),
-                    *(half, f["back_depth"] * f["dilation"], f["back_part"], within, columns),
+            with f.loop(f["cleared"]) as plane:
+                f.clear(
+                    f["other"] + f["other_f"] * q + f["other_depth"] * plane, f["other_part"] * 2
                 )
+            with f.loop(f["plane_tiles"], f["at_once"]) as first:
+                count = f.smaller(f["plane_tiles"] - first, f["at_once"])
+                _to_factor(f, "left", "L", q, first, count)
+                rows = f["tiles"] * f["phases"] * count
+                _multiply(f, rows, f["kernel_rows"], f["L_row"], f.integer(f.itemsize), None)
+                with _lines(f, "other", "P", q, first, count) as (half, within, part, columns):
+                    f.call(
+                        f["other_codelet"],
+                        *(part, f["P_f"], f["P_part"], ALL),
+                        *(half, f["other_depth"] * f["dilation"], f["other_part"], within, columns),
+                    )
     return f.compile()
 
 
@@ -184,21 +190,21 @@ def _map_product(dtype: np.dtype[Any]) -> Compiled:
 def _kernel_product(dtype: np.dtype[Any]) -> Compiled:
     """Two maps, summed over tiles."""
     f = Formula("kernel_product", _ARGUMENTS, dtype)
-    with f.loop(f["frequencies"]) as q:
-        with f.loop(f["plane_tiles"], f["at_once"]) as first:
-            count = f.smaller(f["plane_tiles"] - first, f["at_once"])
-            _to_factor(f, "left", "L", q, first, count)
-            _to_factor(f, "right", "R", q, first, count)
-            terms = f["tiles"] * f["phases"] * count
-            _multiply(f, f["back_rows"], terms, f.integer(f.itemsize), f["L_row"], first)
-        back = f["back"] + f["back_f"] * q
-        with f.loop(f["back_rows"]) as row:
+    with f.loop(f["frequencies_c"]) as fc:
+        first_q, count_b = along_b(f, fc)
+        with f.loop(count_b) as fb:
+            with f.loop(f["plane_tiles"], f["at_once"]) as first:
+                count = f.smaller(f["plane_tiles"] - first, f["at_once"])
+                _to_factor(f, "left", "L", first_q + fb, first, count)
+                _to_factor(f, "other", "R", first_q + fb, first, count)
+                terms = f["tiles"] * f["phases"] * count
+                _multiply(f, f["kernel_rows"], terms, f.integer(f.itemsize), f["L_row"], first)
             f.call(
-                f["back_codelet"],
-                *(f["P"] + f["P_row"] * row, f["P_f"], f["P_part"], ALL, 0),
-                *(back + f["back_row"] * row, f["back_depth"], f["back_part"], ALL),
-                f["back_columns"],
+                f["kernel_codelet"],
+                *(f["P"], f["P_f"], f["P_part"], ALL),
+                *(f["F"] + f["F_f"] * fb, f["F_depth"], f["F_part"], ALL, f["kernel_columns"]),
             )
+        kernel_planes.inverse(f, fc)
     return f.compile()
 
 
@@ -209,7 +215,7 @@ def _to_factor(
     with _lines(f, name, factor, q, first, count) as (half, within, target, columns):
         f.call(
             f[f"{name}_codelet"],
-            *(half, f[f"{name}_depth"] * f["dilation"], f[f"{name}_part"], within, 0),
+            *(half, f[f"{name}_depth"] * f["dilation"], f[f"{name}_part"], within),
             *(target, f[f"{factor}_f"], f[f"{factor}_part"], ALL, columns),
         )
 

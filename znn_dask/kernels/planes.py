@@ -5,12 +5,14 @@ into blocks. A half spectrum is transformed along b and c only::
 
     half spectrum (frequency of the plane, depth, 2, tile, channel)
 
-with real and imaginary parts apart, frequencies in the order (fb, fc) with fc halved, and tiles in
-the order (b tile, b phase, c tile, c phase).
+with real and imaginary parts apart and tiles in the order (b tile, b phase, c tile, c phase).
+Frequencies (fc, fb) have fc halved, for points are real. Where fc is its own mirror image, lines
+along b are real as well, and fb is halved too: see `Frequencies`.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -32,6 +34,54 @@ from znn_dask.kernels.values import Integer
 
 Plane = tuple[AxisTiles, AxisTiles]
 
+
+@dataclass(frozen=True)
+class Frequencies:
+    """Frequencies of a plane with edges b and c: those that no other mirrors."""
+
+    b: int
+    c: int
+
+    @property
+    def along_c(self) -> int:
+        return self.c // 2 + 1
+
+    @property
+    def mirrored(self) -> int:
+        """From this fc on, and at 0, an fc is its own mirror image, and has `halved` fb."""
+        return self.along_c - 1 if self.c % 2 == 0 else self.along_c
+
+    @property
+    def halved(self) -> int:
+        return self.b // 2 + 1
+
+    @property
+    def count(self) -> int:
+        own = 1 + self.along_c - self.mirrored
+        return self.along_c * self.b - own * (self.b - self.halved)
+
+    def arguments(self) -> dict[str, int]:
+        return {
+            "frequencies_b": self.b,
+            "frequencies_c": self.along_c,
+            "mirrored": self.mirrored,
+            "halved": self.halved,
+        }
+
+
+def along_b(f: Formula, fc: Integer) -> tuple[Integer, Integer]:
+    """(first frequency of the plane, count of them) at `fc`."""
+    first = fc * f["frequencies_b"] - f.select(
+        fc, 1, f.integer(0), f["frequencies_b"] - f["halved"]
+    )
+    return first, choose(f, fc, f["halved"], f["frequencies_b"])
+
+
+def choose(f: Formula, fc: Integer, mirrored: Integer, other: Integer) -> Integer:
+    """`mirrored` where fc is its own mirror image, else `other`."""
+    return f.select(fc, 1, mirrored, f.select(fc, f["mirrored"], other, mirrored))
+
+
 STAGE_BYTES = 1_200_000
 """The spectrum of a plane is gathered in the second-level cache where it is not larger."""
 
@@ -39,8 +89,9 @@ _LINES_BYTES = 40_000  # transformed lines of a tile, in the nearest cache
 _ARGUMENTS = (
     *("lines", "columns", "depth", "map", "map_depth", "map_b", "map_c", "size_b", "size_c"),
     *("tiles_b", "step_b", "phases_b", "dilation_b", "points_b"),
-    *("tiles_c", "step_c", "phases_c", "dilation_c", "frequencies_c"),
-    *("half", "half_depth", "half_fb", "half_fc", "half_part", "half_tile"),
+    *("tiles_c", "step_c", "phases_c", "dilation_c"),
+    *("frequencies_b", "frequencies_c", "mirrored", "halved", "real_columns"),
+    *("half", "half_depth", "half_f", "half_part", "half_tile"),
     *("channels", "at_once", "buffer", "buffer_line", "stage", "stage_depth", "staged"),
 )
 
@@ -51,7 +102,9 @@ def forward(plane: Plane, x: np.ndarray, half: np.ndarray, points: tuple[Points,
     (b, c), dtype = plane, x.dtype
     lines = real_to_half(c.edge, points[1], dtype)
     columns = complex_to_complex(b.edge, -1, points[0], (0, b.edge), False, dtype)
-    _run(_forward(dtype), plane, x, half, points[0][1], lines, columns, _has_whole_planes(half))
+    real = real_to_half(b.edge, points[0], dtype)
+    codelets = (lines, columns, real)
+    _run(_forward(dtype), plane, x, half, points[0][1], codelets, _has_whole_planes(half))
 
 
 def inverse(
@@ -61,8 +114,9 @@ def inverse(
     tile's edges are set in the planes of map y from its first voxel, or added to them."""
     (b, c), dtype = plane, y.dtype
     columns = complex_to_complex(b.edge, 1, (0, b.edge), points[0], False, dtype)
+    real = half_to_real(b.edge, points[0], False, dtype)
     lines = half_to_real(c.edge, points[1], add, dtype)
-    _run(_inverse(dtype), plane, y, half, points[0][1], lines, columns, staged=False)
+    _run(_inverse(dtype), plane, y, half, points[0][1], (lines, columns, real), staged=False)
 
 
 def _has_whole_planes(half: np.ndarray) -> bool:
@@ -78,34 +132,34 @@ def _run(
     x: np.ndarray,
     half: np.ndarray,
     points_b: int,
-    lines: Compiled,
-    columns: Compiled,
+    codelets: tuple[Compiled, Compiled, Compiled],
     staged: bool,
 ) -> None:
     b, c = plane
     depth, size_b, size_c, channels = x.shape
-    frequencies_c = c.edge // 2 + 1
+    frequencies = Frequencies(b.edge, c.edge)
     lanes = registers().bytes // x.itemsize
-    most = max(1, _LINES_BYTES // (points_b * frequencies_c * 2 * lanes * x.itemsize))
+    most = max(1, _LINES_BYTES // (points_b * frequencies.along_c * 2 * lanes * x.itemsize))
     groups = -(-channels // (most * lanes))
     at_once = -(-channels // (groups * lanes)) * lanes
-    buffer_line = 2 * frequencies_c * at_once * x.itemsize + ALIGNMENT
+    buffer_line = 2 * frequencies.along_c * at_once * x.itemsize + ALIGNMENT
     buffer = empty((points_b, buffer_line), np.uint8)
     arguments = {
-        "lines": lines.address,
-        "columns": columns.address,
         "depth": depth,
         "map": x.ctypes.data,
         "size_b": size_b,
         "size_c": size_c,
         "points_b": points_b,
-        "frequencies_c": frequencies_c,
         "half": half.ctypes.data,
-        "half_fb": frequencies_c * half.strides[0],
         "channels": channels,
         "at_once": at_once,
         "buffer": buffer.ctypes.data,
         "buffer_line": buffer_line,
+    }
+    arguments |= frequencies.arguments()
+    arguments |= {
+        name: codelet.address
+        for name, codelet in zip(("lines", "columns", "real_columns"), codelets, strict=True)
     }
     # What is written here and there is gathered in the second-level cache, and copied in order.
     plane_bytes = half.shape[0] * half.strides[0]
@@ -117,7 +171,7 @@ def _run(
     }
     arguments |= zip(("map_depth", "map_b", "map_c"), x.strides[:3], strict=True)
     arguments |= zip(
-        ("half_fc", "half_depth", "half_part", "half_tile"), half.strides[:4], strict=True
+        ("half_f", "half_depth", "half_part", "half_tile"), half.strides[:4], strict=True
     )
     for name, axis in (("b", b), ("c", c)):
         for what in ("tiles", "step", "phases", "dilation"):
@@ -136,14 +190,15 @@ def _forward(dtype: np.dtype[Any]) -> Compiled:
                 f.call(
                     f["lines"],
                     *(voxel + f["map_b"] * f["dilation_b"] * j, f["map_c"] * f["dilation_c"], 0),
-                    *(_within(f, first_b + j * f["dilation_b"], points_c), 0),
+                    _within(f, first_b + j * f["dilation_b"], points_c),
                     *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL, channels),
                 )
             with f.loop(f["frequencies_c"]) as k:
+                first, _ = along_b(f, k)
                 f.call(
-                    f["columns"],
-                    *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL, 0),
-                    *(half + f["half_fc"] * k, f["half_fb"], f["half_part"], ALL, channels),
+                    choose(f, k, f["real_columns"], f["columns"]),
+                    *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL),
+                    *(half + f["half_f"] * first, f["half_f"], f["half_part"], ALL, channels),
                 )
         f.copy(stage, f["half"] + f["half_depth"] * d, f["staged"])
     return f.compile()
@@ -157,15 +212,16 @@ def _inverse(dtype: np.dtype[Any]) -> Compiled:
         source = f["half"] + f["half_depth"] * d
         with _tiles(f, source, d) as (half, voxel, first_b, points_c, part, channels):
             with f.loop(f["frequencies_c"]) as k:
+                first, _ = along_b(f, k)
                 f.call(
-                    f["columns"],
-                    *(half + f["half_fc"] * k, f["half_fb"], f["half_part"], ALL, 0),
+                    choose(f, k, f["real_columns"], f["columns"]),
+                    *(half + f["half_f"] * first, f["half_f"], f["half_part"], ALL),
                     *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL, channels),
                 )
             with f.loop(f["points_b"]) as j:
                 f.call(
                     f["lines"],
-                    *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL, 0),
+                    *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL),
                     *(voxel + f["map_b"] * f["dilation_b"] * j, f["map_c"] * f["dilation_c"], 0),
                     *(_within(f, first_b + j * f["dilation_b"], points_c), channels),
                 )

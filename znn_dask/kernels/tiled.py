@@ -15,18 +15,17 @@ products multiply them frequency by frequency of the plane: see `passes`.
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from znn_dask.kernels import depth, planes
 from znn_dask.kernels.codelets import Points
-from znn_dask.kernels.depth import odd_lines
 from znn_dask.kernels.geometry import AxisTiles, Box, Triple, box_shape, whole
+from znn_dask.kernels.kernel_planes import Axes, column_blocks, odd_lines, padded
 from znn_dask.kernels.memory import aligned_copy, empty, zeros
 from znn_dask.kernels.shape import ConvolutionShape
 from znn_dask.kernels.tiles import TileGrid
@@ -88,10 +87,10 @@ class Tiled(ConvolutionShape):
         )
 
     @cached_property
-    def plane_frequencies(self) -> tuple[int, int]:
-        """Frequencies of a plane along b and c."""
-        _, b, c = self.axes
-        return (self.tile[b], self.tile[c] // 2 + 1)
+    def plane_frequencies(self) -> int:
+        """Frequencies of a plane that no others mirror."""
+        b, c = self._plane
+        return planes.Frequencies(b.edge, c.edge).count
 
     def rows(self) -> tuple[int, int]:
         axis = self.grid.row_axis
@@ -108,7 +107,9 @@ class Tiled(ConvolutionShape):
         return self._half_spectrum(_length(outputs), self.plane_tiles, self.channels[1])
 
     def allocate_kernel_spectrum(self) -> np.ndarray:
-        return self._half_spectrum(self.kernel[self.axes[0]], *self.channels)
+        """Room for the kernels, packed for the forward pass and, transposed, for the backward one:
+        they are transformed while they are multiplied."""
+        return empty((sum(self._packed_sizes),), self.dtype)
 
     def input_spectrum(self, x: np.ndarray, block: Box, out: np.ndarray) -> None:
         inputs = self._inputs(block)
@@ -120,13 +121,15 @@ class Tiled(ConvolutionShape):
         planes.forward(self._plane, self._by_axes(g), outputs, self._points("outputs"))
 
     def kernel_spectrum(self, w: np.ndarray, channels: slice, out: np.ndarray) -> None:
-        part = w[:, :, :, channels]
-        kernels = empty((*self.kernel, math.prod(part.shape[3:])), self.dtype)
-        # The only place where transforms are divided by the number of points.
-        scale = self.dtype.type(1 / math.prod(self.tile))
-        np.multiply(part, scale, out=kernels.reshape(part.shape))
-        half = _kernels_in_one_row(out[:, :, :, channels])
-        planes.forward(self._kernel_plane, self._by_axes(kernels), half, self._points("kernel"))
+        w = w.transpose(*self.axes, 3, 4)
+        for columns, block in self._forward_kernels(out):
+            block[:, :, :, channels, : _length(columns)] = w[:, :, :, channels, columns]
+            block[:, :, :, channels, _length(columns) :] = 0
+        for columns, block in self._backward_kernels(out):
+            first, last = (max(channels.start, columns.start), min(channels.stop, columns.stop))
+            part = w[:, :, :, first:last].swapaxes(3, 4)
+            block[..., first - columns.start : last - columns.start] = part
+            block[..., _length(columns) :] = 0
 
     # ---- products
 
@@ -135,7 +138,9 @@ class Tiled(ConvolutionShape):
     ) -> np.ndarray:
         rows = _length(self._outputs(block))
         result = self._half_spectrum(rows, self.plane_tiles, self.channels[1])
-        depth.forward(self._depth, _at(X, self._inputs(block)), W, result)
+        X = _at(X, self._inputs(block))
+        for columns, kernels in self._forward_kernels(W):
+            depth.forward(self._axes, X, kernels, result[..., columns])
         if accumulate is None:
             return result
         accumulate += result
@@ -151,45 +156,67 @@ class Tiled(ConvolutionShape):
         dx = zeros((*box_shape(self.input_box(block)), self.channels[0]), self.dtype)
         rows = _length(self._inputs(block))
         half = self._half_spectrum(rows, self.plane_tiles, self.channels[0])
-        depth.input_gradient(self._depth, _at(G, self._outputs(block)), W, half)
+        G = _at(G, self._outputs(block))
+        for columns, kernels in self._backward_kernels(W):
+            depth.input_gradient(self._axes, G, kernels, half, columns)
         planes.inverse(self._plane, half, self._by_axes(dx), self._points("all"), add=True)
         return dx
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
-        shape = (channels.stop - channels.start, self.channels[1])
-        half = self._half_spectrum(self.kernel[self.axes[0]], *shape)
-        depth.kernel_gradient(self._depth, X[..., channels], G, half)
-        dw = empty((*self.kernel, math.prod(shape)), self.dtype)
-        half = _kernels_in_one_row(half)
-        points = self._points("kernel")
-        planes.inverse(self._kernel_plane, half, self._by_axes(dw), points, add=False)
-        dw *= self.dtype.type(1 / math.prod(self.tile))
-        return dw.reshape(*self.kernel, *shape)
+        rows, columns = _length(channels), self.channels[1]
+        dw = empty((*self.kernel, rows, columns), self.dtype)
+        for block in column_blocks(self._axes, rows, columns, self.dtype):
+            width = padded(_length(block), self.dtype)
+            sums = zeros((*(axis.kernel for axis in self._axes), rows, width), self.dtype)
+            depth.kernel_gradient(self._axes, X[..., channels], G[..., block], sums)
+            dw.transpose(*self.axes, 3, 4)[..., block] = sums[..., : _length(block)]
+        return dw
+
+    # ---- packed kernels: blocks of columns one after the other
+
+    def _forward_kernels(self, W: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """(output channels, packed kernels (depth, b, c, in, out)) of each block."""
+        yield from self._kernel_blocks(W[: self._packed_sizes[0]], *self.channels)
+
+    def _backward_kernels(self, W: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """(input channels, packed kernels (depth, b, c, out, in)) of each block."""
+        yield from self._kernel_blocks(W[self._packed_sizes[0] :], *self.channels[::-1])
+
+    def _kernel_blocks(
+        self, W: np.ndarray, rows: int, columns: int
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        sizes = [self.kernel[a] for a in self.axes]
+        start = 0
+        for block in column_blocks(self._axes, rows, columns, self.dtype):
+            shape = (*sizes, rows, padded(_length(block), self.dtype))
+            stop = start + math.prod(shape)
+            yield block, W[start:stop].reshape(shape)
+            start = stop
+
+    @property
+    def _packed_sizes(self) -> tuple[int, int]:
+        """Numbers of the kernels packed for the forward and for the backward pass."""
+        taps, (C, K) = math.prod(self.kernel), self.channels
+        return (taps * C * padded(K, self.dtype), taps * K * padded(C, self.dtype))
 
     # ---- shapes
 
     @property
-    def _depth(self) -> AxisTiles:
-        return self.grid.axes[self.axes[0]]
+    def _axes(self) -> Axes:
+        depth, b, c = (self.grid.axes[a] for a in self.axes)
+        return (depth, b, c)
 
     @property
     def _plane(self) -> planes.Plane:
-        _, b, c = (self.grid.axes[a] for a in self.axes)
+        _, b, c = self._axes
         return (b, c)
 
-    @property
-    def _kernel_plane(self) -> planes.Plane:
-        """Kernels are transformed like a map that is a single tile."""
-        b, c = (AxisTiles(1, axis.kernel, 1, axis.edge) for axis in self._plane)
-        return (b, c)
-
-    def _points(self, which: Literal["all", "outputs", "kernel"]) -> tuple[Points, Points]:
+    def _points(self, which: Literal["all", "outputs"]) -> tuple[Points, Points]:
         """(first, count) of the points of a tile along b and c."""
         b, c = (
             {
                 "all": (0, axis.edge),
                 "outputs": (axis.kernel - 1, axis.outputs),
-                "kernel": (0, axis.kernel),
             }[which]
             for axis in self._plane
         )
@@ -216,7 +243,9 @@ class Tiled(ConvolutionShape):
         planes lie one after the other."""
         item = self.dtype.itemsize
         one, plane = self._apart(rows, columns)
-        padded = empty((depth, plane // item), self.dtype)[:, : self._frequencies * one // item]
+        padded = empty((depth, plane // item), self.dtype)[
+            :, : self.plane_frequencies * one // item
+        ]
         used = padded.reshape(depth, -1, one // item)[:, :, : 2 * rows * columns]
         return used.reshape(depth, -1, 2, rows, columns).transpose(1, 0, 2, 3, 4)
 
@@ -225,11 +254,7 @@ class Tiled(ConvolutionShape):
         one = 2 * rows * columns * self.dtype.itemsize
         if one >= _WORTH_PADDING:
             one = odd_lines(one)
-        return one, odd_lines(self._frequencies * one)
-
-    @property
-    def _frequencies(self) -> int:
-        return math.prod(self.plane_frequencies)
+        return one, odd_lines(self.plane_frequencies * one)
 
 
 def _length(part: slice) -> int:
@@ -239,10 +264,3 @@ def _length(part: slice) -> int:
 def _at(half: np.ndarray, depth: slice) -> np.ndarray:
     """The planes `depth` of a half spectrum of the whole map, or of one that holds only them."""
     return half if half.shape[1] == _length(depth) else half[:, depth]
-
-
-def _kernels_in_one_row(half: np.ndarray) -> np.ndarray:
-    """View (.., 1, in * out) of (.., in, out)."""
-    *others, rows, columns = half.shape
-    *steps, row, column = half.strides
-    return as_strided(half, (*others, 1, rows * columns), (*steps, rows * row, column))
