@@ -5,7 +5,7 @@ matrix products per frequency of depth, and planes again. Factors and products s
 second-level cache, and tiles that overlap along depth share their planes::
 
     half spectra of a map (f, depth, 2, tile, channel)    kernels: see `kernel_planes`
-    factors (edge, 3, row, term), (edge, 3, term, column) and product (edge, 2, row, column)
+    factors (edge, 3, row, term), (edge, 2, term, column) and product (edge, 2, row, column)
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from znn_dask.kernels.codelets import (
 from znn_dask.kernels.formulas import Formula
 from znn_dask.kernels.geometry import AxisTiles
 from znn_dask.kernels.jit import Compiled, registers
-from znn_dask.kernels.kernel_planes import Axes, odd_lines
+from znn_dask.kernels.kernel_planes import Axes, odd_lines, padded
 from znn_dask.kernels.memory import empty
 from znn_dask.kernels.planes import Frequencies, along_b
 from znn_dask.kernels.values import Integer
@@ -46,36 +46,34 @@ _ARGUMENTS = (
 
 
 def forward(axes: Axes, X: np.ndarray, W: np.ndarray, Y: np.ndarray) -> None:
-    """Y = X W: half spectra of inputs (.., C) and outputs (.., K), packed kernels (.., C, K)."""
+    """Y = X W: half spectra of inputs (.., C) and outputs (.., K), lines of kernels (.., C, K)."""
     axis, dtype = axes[0], W.dtype
-    n = axis.edge
-    left = complex_to_factor(n, (0, n), "left", False, dtype), X
-    kernels = complex_to_factor(n, (0, axis.kernel), "right", False, dtype), W
-    back = complex_to_complex(n, 1, (0, n), _outputs(axis), False, dtype), Y
+    n, inside = axis.edge, Y.shape[1] % axis.step == 0
+    left = complex_to_factor(n, (0, n), "left", False, dtype, inside), X
+    kernels = complex_to_factor(n, (0, axis.kernel), "right", False, dtype, True), W
+    back = complex_to_complex(n, 1, (0, n), _outputs(axis), False, dtype, inside), Y
     _run(axes, -(-Y.shape[1] // axis.step), left, kernels, back)
 
 
-def input_gradient(axes: Axes, G: np.ndarray, W: np.ndarray, D: np.ndarray, columns: slice) -> None:
-    """`columns` of D = G W*: half spectra of output gradients (.., K), packed kernels (.., K, C)
-    and half spectra of input gradients (.., C), where tiles overlap and are added. All of D is set
-    to zero before its first columns."""
+def input_gradient(axes: Axes, G: np.ndarray, W: np.ndarray, D: np.ndarray) -> None:
+    """D = G W*: half spectra of output gradients (.., K), lines of kernels (.., C, K) and half
+    spectra of input gradients (.., C), where tiles overlap and are added."""
     axis, dtype = axes[0], W.dtype
-    n = axis.edge
-    left = complex_to_factor(n, _outputs(axis), "left", False, dtype), G
-    kernels = complex_to_factor(n, (0, axis.kernel), "right", True, dtype), W
-    back = complex_to_complex(n, 1, (0, n), (0, n), True, dtype), D[..., columns]
-    cleared = D.shape[1] if columns.start == 0 else 0
-    _run(axes, -(-G.shape[1] // axis.step), left, kernels, back, cleared=cleared)
+    n, inside = axis.edge, G.shape[1] % axis.step == 0
+    left = complex_to_factor(n, _outputs(axis), "left", False, dtype, inside), G
+    kernels = complex_to_factor(n, (0, axis.kernel), "right", True, dtype, True), W.swapaxes(4, 5)
+    back = complex_to_complex(n, 1, (0, n), (0, n), True, dtype, inside), D
+    _run(axes, -(-G.shape[1] // axis.step), left, kernels, back, cleared=D.shape[1])
 
 
 def kernel_gradient(axes: Axes, X: np.ndarray, G: np.ndarray, W: np.ndarray) -> None:
-    """W += X*^T G summed over tiles: half spectra of inputs (.., C) and output gradients (.., K),
-    packed kernel gradients (.., C, K)."""
+    """W = X*^T G summed over tiles: half spectra of inputs (.., C) and output gradients (.., K),
+    lines of kernel gradients (.., C, K)."""
     axis, dtype = axes[0], W.dtype
-    n = axis.edge
-    left = complex_to_factor(n, (0, n), "left", True, dtype), X
-    kernels = complex_to_complex(n, 1, (0, n), (0, axis.kernel), False, dtype), W
-    right = complex_to_factor(n, _outputs(axis), "right", False, dtype), G
+    n, inside = axis.edge, G.shape[1] % axis.step == 0
+    left = complex_to_factor(n, (0, n), "left", True, dtype, inside), X
+    kernels = complex_to_complex(n, 1, (0, n), (0, axis.kernel), False, dtype, True), W
+    right = complex_to_factor(n, _outputs(axis), "right", False, dtype, inside), G
     _run(axes, -(-G.shape[1] // axis.step), left, kernels, right, summed=True)
 
 
@@ -100,8 +98,9 @@ def _run(
     axis, b, c = axes
     dtype = kernels[1].dtype
     plane_tiles, inner = left[1].shape[3:]
-    kernel_rows, columns = kernels[1].shape[3:]
-    width = columns * dtype.itemsize  # whole lines of the cache, whatever the registers
+    kernel_rows, columns = kernels[1].shape[4:]
+    # Whole lines of the cache, whatever the registers.
+    width = padded(columns, dtype) * dtype.itemsize
     vectors = width // registers().bytes
     along = tiles * axis.phases
     each = 3 * axis.edge * along * (inner * dtype.itemsize + width)
@@ -139,11 +138,12 @@ def _run(
         }
         steps = ("f", "depth", "part", "row")
         arguments |= {f"{name}_{s}": n for s, n in zip(steps, half.strides[:4], strict=True)}
-    planes_of_kernels, *scratch = kernel_planes.bind(axes, kernels[1], back=summed)
+    planes_of_kernels, planes = kernel_planes.bind(axes, kernels[1], width, back=summed)
     arguments |= planes_of_kernels
+    scratch = [planes]
     for factor, parts, count, size in (
         ("L", 3, rows, inner * dtype.itemsize),
-        ("R", 3, rows if summed else inner, width),
+        ("R", 2, rows if summed else inner, width),
         ("P", 2, inner if summed else rows, width),
     ):
         part = odd_lines(count * size)
@@ -165,7 +165,7 @@ def _map_product(dtype: np.dtype[Any]) -> Compiled:
             q = first_q + fb
             f.call(
                 f["kernel_codelet"],
-                *(f["F"] + f["F_f"] * fb, f["F_depth"], f["F_part"], ALL),
+                *(f["F"] + f["F_f"] * fb, f["F_depth"], f["F_part"], ALL, 0),
                 *(f["R"], f["R_f"], f["R_part"], ALL, f["kernel_columns"]),
             )
             with f.loop(f["cleared"]) as plane:
@@ -180,7 +180,7 @@ def _map_product(dtype: np.dtype[Any]) -> Compiled:
                 with _lines(f, "other", "P", q, first, count) as (half, within, part, columns):
                     f.call(
                         f["other_codelet"],
-                        *(part, f["P_f"], f["P_part"], ALL),
+                        *(part, f["P_f"], f["P_part"], ALL, 0),
                         *(half, f["other_depth"] * f["dilation"], f["other_part"], within, columns),
                     )
     return f.compile()
@@ -201,7 +201,7 @@ def _kernel_product(dtype: np.dtype[Any]) -> Compiled:
                 _multiply(f, f["kernel_rows"], terms, f.integer(f.itemsize), f["L_row"], first)
             f.call(
                 f["kernel_codelet"],
-                *(f["P"], f["P_f"], f["P_part"], ALL),
+                *(f["P"], f["P_f"], f["P_part"], ALL, 0),
                 *(f["F"] + f["F_f"] * fb, f["F_depth"], f["F_part"], ALL, f["kernel_columns"]),
             )
         kernel_planes.inverse(f, fc)
@@ -215,7 +215,7 @@ def _to_factor(
     with _lines(f, name, factor, q, first, count) as (half, within, target, columns):
         f.call(
             f[f"{name}_codelet"],
-            *(half, f[f"{name}_depth"] * f["dilation"], f[f"{name}_part"], within),
+            *(half, f[f"{name}_depth"] * f["dilation"], f[f"{name}_part"], within, 0),
             *(target, f[f"{factor}_f"], f[f"{factor}_part"], ALL, columns),
         )
 

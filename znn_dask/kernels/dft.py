@@ -88,7 +88,7 @@ def _composite(x: Sequence[Complex], a: int, b: int, sign: int) -> list[Complex]
     parts = [dft(x[i::a], sign) for i in range(a)]
     result = [Complex(0)] * n
     for k in range(b):
-        turned = [parts[i][k].times(*root(sign * i * k, n)) for i in range(a)]
+        turned = [parts[i][k].times(*_root(sign * i * k, n)) for i in range(a)]
         for j, value in enumerate(dft(turned, sign)):
             result[j * b + k] = value
     return result
@@ -104,7 +104,7 @@ def _odd_prime(x: Sequence[Complex], sign: int) -> list[Complex]:
     for k in half:
         even, odd = x[0], Complex(0)
         for j, total, difference in zip(half, sums, differences, strict=True):
-            c, s = root(sign * j * k, n)
+            c, s = _root(sign * j * k, n)
             even = even + total.times(c, 0)
             odd = odd + difference.times(s, 0)
         result[k], result[n - k] = even + odd, even - odd
@@ -113,7 +113,7 @@ def _odd_prime(x: Sequence[Complex], sign: int) -> list[Complex]:
     return result
 
 
-def root(k: int, n: int) -> tuple[float, float]:
+def _root(k: int, n: int) -> tuple[float, float]:
     """exp(2 pi i k / n), with the symmetries of the circle exact to the last bit."""
     octant, rest = divmod(8 * (k % n), n)
     angle = math.pi / 4 * (n - rest if octant % 2 else rest) / n

@@ -69,7 +69,7 @@ class Formula:
         v = self.vector
         return f"call {v} @llvm.fma.{self._suffix}({v} {a}, {v} {b}, {v} {c})"
 
-    def fma(self, a: Vector, b: Vector, c: Vector | int) -> Vector:
+    def fma(self, a: Vector, b: Vector, c: Vector) -> Vector:
         """a * b + c, rounded once."""
         return Vector(self, self.value(self.fma_text(*(self._name(v) for v in (a, b, c)))))
 
@@ -97,6 +97,20 @@ class Formula:
         v = self.vector
         call = f"call {v} @llvm.masked.load.{self._suffix}.p0(ptr {pointer}, i32 4, "
         return Vector(self, self._now(f"{call}{self._mask} {mask}, {v} zeroinitializer)"))
+
+    def gather(self, address: Integer, step: Integer, mask: str) -> Vector:
+        """Lane i from address + i * step."""
+        lanes, v = range(self.lanes), self.vector
+        wide = f"<{self.lanes} x i64>"
+        counts = "<" + ", ".join(f"i64 {i}" for i in lanes) + ">"
+        offsets = self.value(f"mul {wide} {self._splat('i64', step.name, wide)}, {counts}")
+        base = self._splat("i64", address.name, wide)
+        pointers = self.value(
+            f"inttoptr {wide} {self.value(f'add {wide} {base}, {offsets}')} to <{self.lanes} x ptr>"
+        )
+        call = f"call {v} @llvm.masked.gather.{self._suffix}.v{self.lanes}p0("
+        call += f"<{self.lanes} x ptr> {pointers}, i32 4, {self._mask} {mask}, "
+        return Vector(self, self._now(f"{call}{v} zeroinitializer)"))
 
     def load_everywhere(self, address: Integer) -> Vector:
         """The number at `address` in all lanes."""
@@ -173,6 +187,8 @@ class Formula:
                 f"declare {v} @llvm.fma.{s}({v}, {v}, {v})",
                 f"declare {v} @llvm.masked.load.{s}.p0(ptr, i32, {m}, {v})",
                 f"declare void @llvm.masked.store.{s}.p0({v}, ptr, i32, {m})",
+                f"declare {v} @llvm.masked.gather.{s}.v{self.lanes}p0"
+                f"(<{self.lanes} x ptr>, i32, {m}, {v})",
                 f"declare {m} @llvm.get.active.lane.mask.v{self.lanes}i1.i64(i64, i64)",
                 "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
                 "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",

@@ -1,15 +1,15 @@
-"""Transforms of kernels in their planes, made where a product needs them and never stored.
+"""Kernels on their way into a product and back: kept as lines, transformed in their planes there.
 
-Kernels have few points and their spectra many, so kernels are read again for every frequency fc
-along c, transformed along c by its definition, and along b by a codelet. What this yields stays in
-the second-level cache until `depth` has multiplied it. Kernel gradients go the same way back::
+The spectra of kernels are many times larger than the kernels, for these have few points. So kernels
+are kept transformed along c only. Where a product needs them, they are transformed along b, one
+frequency fc after the other: what this yields stays in the second-level cache until `depth` has
+multiplied it. Kernel gradients go the same way back::
 
-    packed kernels (depth, b, c, row, column)        real points
-    lines          (depth, b, 2, row, column)        of one fc
-    planes         (fb, depth, 2, row, column)       of one fc
+    lines   (fc, depth, b, 2, row, column)
+    planes  (fb, depth, 2, row, column)      of one fc
 
-Rows are the channels that a product sums over, columns those it yields, cut into blocks of whole
-cache lines that the second-level cache holds: see `column_blocks`.
+Rows are the channels that a product sums over, columns those that it yields. Rows of planes are
+filled up to whole cache lines by numbers that nobody looks at.
 """
 
 import math
@@ -18,42 +18,26 @@ from typing import Any
 
 import numpy as np
 
-from znn_dask.kernels.codelets import (
-    ALL,
-    complex_to_complex,
-    frequency_to_points,
-    half_to_real,
-    points_to_frequency,
-)
-from znn_dask.kernels.dft import root
+from znn_dask.kernels.codelets import ALL, complex_to_complex, half_to_real, real_to_half
 from znn_dask.kernels.formulas import Formula
 from znn_dask.kernels.geometry import AxisTiles
-from znn_dask.kernels.memory import ALIGNMENT, empty, zeros
+from znn_dask.kernels.jit import Compiled
+from znn_dask.kernels.memory import ALIGNMENT, empty
 from znn_dask.kernels.planes import choose
 from znn_dask.kernels.values import Integer
 
 Axes = tuple[AxisTiles, AxisTiles, AxisTiles]  # depth, b, c
 
-NEAR_BYTES = 1 << 26
-"""What a block of columns keeps in the second-level cache, where more than a cache line fits."""
-
 ARGUMENTS = (
-    *("kernels", "kernels_line", "kernels_tap", "kernel_depth", "kernel_b", "kernel_columns"),
-    *("turns", "turns_f", "along_c", "along_b", "real_along_b"),
-    *("S", "S_line", "S_part", "F", "F_f", "F_depth", "F_part"),
+    *("kernel_depth", "kernel_b", "kernel_columns", "along_b", "real_along_b"),
+    *("S", "S_fc", "S_line", "S_part", "S_row", "S_column", "S_rows", "S_columns"),
+    *("F", "F_f", "F_depth", "F_part", "F_row"),
 )
-
-
-def column_blocks(axes: Axes, rows: int, columns: int, dtype: np.dtype[Any]) -> tuple[slice, ...]:
-    """Columns cut into blocks, all but the last of whole cache lines, so narrow that what a product
-    keeps of `rows` times them fits into NEAR_BYTES."""
-    depth, b, c = axes
-    numbers = depth.kernel * (b.kernel * c.kernel + 2 * b.kernel + 2 * b.edge) + 3 * depth.edge
-    line = ALIGNMENT // dtype.itemsize
-    lines = -(-columns // line)
-    most = max(1, NEAR_BYTES // (rows * numbers * ALIGNMENT))
-    width = -(-lines // -(-lines // most)) * line
-    return tuple(slice(c, min(c + width, columns)) for c in range(0, columns, width))
+_LINES = (
+    *("codelet", "lines", "rows", "columns"),
+    *("source", "source_line", "source_row", "source_step", "source_part"),
+    *("target", "target_line", "target_row", "target_step", "target_part"),
+)
 
 
 def padded(columns: int, dtype: np.dtype[Any]) -> int:
@@ -62,98 +46,152 @@ def padded(columns: int, dtype: np.dtype[Any]) -> int:
     return -(-columns // line) * line
 
 
-def bind(
-    axes: Axes, kernels: np.ndarray, *, back: bool
-) -> tuple[dict[str, int], np.ndarray, np.ndarray]:
-    """Arguments of `forward` for packed kernels, or `back` of `inverse`, which adds to them, and
-    the memory they work in. This is where transforms are divided by the number of points."""
-    (_, b, c), dtype = axes, kernels.dtype
-    size_depth, size_b, size_c, rows, columns = kernels.shape
-    part = odd_lines(rows * columns * dtype.itemsize)
-    # Zeros: imaginary parts that nobody sets are multiplied by zero.
-    lines = zeros((size_depth * size_b, 2 * part), np.uint8)
-    planes = empty((b.edge, size_depth * 2 * part), np.uint8)
-    turns = _turns(c.edge, size_c, math.prod(axis.edge for axis in axes), back, dtype)
-    if back:
-        along_c = frequency_to_points(size_c, dtype)
-        along_b = complex_to_complex(b.edge, 1, (0, b.edge), (0, size_b), False, dtype)
-        real_along_b = half_to_real(b.edge, (0, size_b), False, dtype)
-    else:
-        along_c = points_to_frequency(size_c, dtype)
-        along_b = complex_to_complex(b.edge, -1, (0, size_b), (0, b.edge), False, dtype)
-        real_along_b = along_b
-    arguments = {
-        "kernels": kernels.ctypes.data,
-        "kernels_line": kernels.strides[1],
-        "kernels_tap": kernels.strides[2],
-        "kernel_depth": size_depth,
-        "kernel_b": size_b,
-        "kernel_columns": rows * columns,
-        "turns": turns.ctypes.data,
-        "turns_f": turns.strides[0],
-        "along_c": along_c.address,
-        "along_b": along_b.address,
-        "real_along_b": real_along_b.address,
-        "S": lines.ctypes.data,
-        "S_line": 2 * part,
-        "S_part": part,
-        "F": planes.ctypes.data,
-        "F_f": size_depth * 2 * part,
-        "F_depth": 2 * part,
-        "F_part": part,
-    }
-    return arguments, lines, planes
-
-
-def forward(f: Formula, fc: Integer) -> None:
-    """Kernels to the planes of `fc`."""
-    with f.loop(f["kernel_depth"] * f["kernel_b"]) as line:
-        f.call(
-            f["along_c"],
-            *(f["kernels"] + f["kernels_line"] * line, f["kernels_tap"]),
-            *(f["S"] + f["S_line"] * line, f["S_part"]),
-            *(f["turns"] + f["turns_f"] * fc, f["kernel_columns"]),
-        )
-    with f.loop(f["kernel_depth"]) as d:
-        f.call(
-            f["along_b"],
-            *(f["S"] + f["S_line"] * f["kernel_b"] * d, f["S_line"], f["S_part"], ALL),
-            *(f["F"] + f["F_depth"] * d, f["F_f"], f["F_part"], ALL, f["kernel_columns"]),
-        )
-
-
-def inverse(f: Formula, fc: Integer) -> None:
-    """Add what the planes of `fc` are of kernels to them."""
-    with f.loop(f["kernel_depth"]) as d:
-        f.call(
-            choose(f, fc, f["real_along_b"], f["along_b"]),
-            *(f["F"] + f["F_depth"] * d, f["F_f"], f["F_part"], ALL),
-            *(f["S"] + f["S_line"] * f["kernel_b"] * d, f["S_line"], f["S_part"], ALL),
-            f["kernel_columns"],
-        )
-    with f.loop(f["kernel_depth"] * f["kernel_b"]) as line:
-        f.call(
-            f["along_c"],
-            *(f["S"] + f["S_line"] * line, f["S_part"]),
-            *(f["kernels"] + f["kernels_line"] * line, f["kernels_tap"]),
-            *(f["turns"] + f["turns_f"] * fc, f["kernel_columns"]),
-        )
-
-
 def odd_lines(size: int) -> int:
     """`size` bytes rounded up to an odd number of cache lines: what lies so far apart does not
     collide in the caches."""
     return (-(-size // ALIGNMENT) | 1) * ALIGNMENT
 
 
+def allocate(axes: Axes, rows: int, columns: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Room for lines (fc, depth, b, 2, row, column) of kernels."""
+    depth, b, c = axes
+    one = odd_lines(rows * columns * dtype.itemsize) // dtype.itemsize
+    apart = empty((c.edge // 2 + 1, depth.kernel, b.kernel, 2, one), dtype)
+    return apart[..., : rows * columns].reshape(*apart.shape[:4], rows, columns)
+
+
+def scratch_bytes(axes: Axes, rows: int, columns: int, dtype: np.dtype[Any]) -> int:
+    """Of planes and factors of kernels, while a product is made."""
+    depth, b, _ = axes
+    part = odd_lines(rows * padded(columns, dtype) * dtype.itemsize)
+    return 2 * part * (b.edge * depth.kernel + depth.edge)
+
+
+def to_lines(axes: Axes, kernels: np.ndarray, lines: np.ndarray) -> None:
+    """Transform kernels (depth, b, c, row, column) along c into `lines`, divided by the number of
+    points of a tile: nowhere else is anything divided."""
+    c, dtype = axes[2], lines.dtype
+    scale = dtype.type(1 / math.prod(axis.edge for axis in axes))
+    points = empty(kernels.shape, dtype)
+    np.multiply(kernels, scale, out=points)
+    codelet = real_to_half(c.edge, (0, c.kernel), dtype, True)
+    _all_lines(dtype)(
+        codelet=codelet.address,
+        lines=points.shape[0] * points.shape[1],
+        rows=points.shape[3],
+        columns=points.shape[4],
+        source=points.ctypes.data,
+        source_line=points.strides[1],
+        source_row=points.strides[3],
+        source_step=points.strides[2],
+        source_part=0,
+        target=lines.ctypes.data,
+        target_line=lines.strides[2],
+        target_row=lines.strides[4],
+        target_step=lines.strides[0],
+        target_part=lines.strides[3],
+    )
+
+
+def from_lines(axes: Axes, lines: np.ndarray, kernels: np.ndarray) -> None:
+    """The way back of `to_lines`, into gradients of kernels."""
+    c, dtype = axes[2], lines.dtype
+    scale = dtype.type(1 / math.prod(axis.edge for axis in axes))
+    points = empty(kernels.shape, dtype)
+    codelet = half_to_real(c.edge, (0, c.kernel), False, dtype, True)
+    _all_lines(dtype)(
+        codelet=codelet.address,
+        lines=points.shape[0] * points.shape[1],
+        rows=points.shape[3],
+        columns=points.shape[4],
+        source=lines.ctypes.data,
+        source_line=lines.strides[2],
+        source_row=lines.strides[4],
+        source_step=lines.strides[0],
+        source_part=lines.strides[3],
+        target=points.ctypes.data,
+        target_line=points.strides[1],
+        target_row=points.strides[3],
+        target_step=points.strides[2],
+        target_part=0,
+    )
+    np.multiply(points, scale, out=kernels)
+
+
 @cache
-def _turns(edge: int, size: int, points: int, back: bool, dtype: np.dtype[Any]) -> np.ndarray:
-    """exp(-2 pi i fc j / edge) / points for every fc and point j of a kernel. On the way back a
-    frequency counts twice where its mirror image is left out."""
-    turns = empty((edge // 2 + 1, size, 2), dtype)
-    for fc in range(edge // 2 + 1):
-        counts = 2 if back and fc > 0 and 2 * fc < edge else 1
-        for j in range(size):
-            turns[fc, j] = np.array(root(-fc * j, edge)) * (counts / points)
-    turns.setflags(write=False)
-    return turns
+def _all_lines(dtype: np.dtype[Any]) -> Compiled:
+    f = Formula("lines_of_kernels", _LINES, dtype)
+    with f.loop(f["lines"]) as line, f.loop(f["rows"]) as row:
+        for_both: list[Integer | int] = []
+        for name in ("source", "target"):
+            start = f[name] + f[f"{name}_line"] * line + f[f"{name}_row"] * row
+            for_both += [start, f[f"{name}_step"], f[f"{name}_part"], ALL]
+            for_both += [0] if name == "source" else []
+        f.call(f["codelet"], *for_both, f["columns"])
+    return f.compile()
+
+
+def bind(
+    axes: Axes, lines: np.ndarray, width: int, *, back: bool
+) -> tuple[dict[str, int], np.ndarray]:
+    """Arguments of `forward`, or `back` of `inverse`, for `lines`, of which the last two axes may
+    be swapped, and the memory of planes with rows of `width` bytes."""
+    (depth, b, _), dtype = axes, lines.dtype
+    rows, columns = lines.shape[4:]
+    part = odd_lines(rows * width)
+    planes = empty((b.edge, depth.kernel * 2 * part), np.uint8)
+    transposed = lines.strides[5] != dtype.itemsize
+    whole = lines.strides[4] == width and not transposed
+    if back:
+        along_b = complex_to_complex(b.edge, 1, (0, b.edge), (0, b.kernel), False, dtype, True)
+        real_along_b = half_to_real(b.edge, (0, b.kernel), False, dtype, True)
+    else:
+        along_b = complex_to_complex(
+            b.edge, -1, (0, b.kernel), (0, b.edge), False, dtype, True, transposed
+        )
+        real_along_b = real_to_half(b.edge, (0, b.kernel), dtype, True, transposed)
+    arguments = {
+        "kernel_depth": depth.kernel,
+        "kernel_b": b.kernel,
+        "kernel_columns": rows * width // dtype.itemsize,
+        "along_b": along_b.address,
+        "real_along_b": real_along_b.address,
+        "S": lines.ctypes.data,
+        "F": planes.ctypes.data,
+        "F_f": planes.strides[0],
+        "F_depth": 2 * part,
+        "F_part": part,
+        "F_row": width,
+        "S_rows": 1 if whole else rows,
+        "S_columns": rows * width // dtype.itemsize if whole else columns,
+    }
+    steps = (("S_fc", 0), ("S_line", 2), ("S_part", 3), ("S_row", 4), ("S_column", 5))
+    arguments |= {name: lines.strides[axis] for name, axis in steps}
+    return arguments, planes
+
+
+def forward(f: Formula, fc: Integer) -> None:
+    """Lines to the planes of `fc`."""
+    codelet = choose(f, fc, f["real_along_b"], f["along_b"])
+    with f.loop(f["kernel_depth"]) as d, f.loop(f["S_rows"]) as row:
+        f.call(
+            codelet,
+            *(*_lines(f, fc, d, row), f["S_column"]),
+            *(*_planes(f, d, row), f["S_columns"]),
+        )
+
+
+def inverse(f: Formula, fc: Integer) -> None:
+    """Planes of `fc` back to lines."""
+    codelet = choose(f, fc, f["real_along_b"], f["along_b"])
+    with f.loop(f["kernel_depth"]) as d, f.loop(f["S_rows"]) as row:
+        f.call(codelet, *_planes(f, d, row), 0, *_lines(f, fc, d, row), f["S_columns"])
+
+
+def _lines(f: Formula, fc: Integer, d: Integer, row: Integer) -> tuple[Integer | int, ...]:
+    start = f["S"] + f["S_fc"] * fc + f["S_line"] * f["kernel_b"] * d + f["S_row"] * row
+    return (start, f["S_line"], f["S_part"], ALL)
+
+
+def _planes(f: Formula, d: Integer, row: Integer) -> tuple[Integer | int, ...]:
+    return (f["F"] + f["F_depth"] * d + f["F_row"] * row, f["F_f"], f["F_part"], ALL)

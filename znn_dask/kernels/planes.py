@@ -100,9 +100,9 @@ def forward(plane: Plane, x: np.ndarray, half: np.ndarray, points: tuple[Points,
     """Transform the planes of map x into `half`: `points` (first, count) of each tile's edges are
     those of the map, from its first voxel, the others zero."""
     (b, c), dtype = plane, x.dtype
-    lines = real_to_half(c.edge, points[1], dtype)
-    columns = complex_to_complex(b.edge, -1, points[0], (0, b.edge), False, dtype)
-    real = real_to_half(b.edge, points[0], dtype)
+    lines = real_to_half(c.edge, points[1], dtype, _inside(plane, x, points))
+    columns = complex_to_complex(b.edge, -1, points[0], (0, b.edge), False, dtype, True)
+    real = real_to_half(b.edge, points[0], dtype, True)
     codelets = (lines, columns, real)
     _run(_forward(dtype), plane, x, half, points[0][1], codelets, _has_whole_planes(half))
 
@@ -113,10 +113,18 @@ def inverse(
     """Transform `half` back, times the number of points of a plane: `points` (first, count) of each
     tile's edges are set in the planes of map y from its first voxel, or added to them."""
     (b, c), dtype = plane, y.dtype
-    columns = complex_to_complex(b.edge, 1, (0, b.edge), points[0], False, dtype)
-    real = half_to_real(b.edge, points[0], False, dtype)
-    lines = half_to_real(c.edge, points[1], add, dtype)
+    columns = complex_to_complex(b.edge, 1, (0, b.edge), points[0], False, dtype, True)
+    real = half_to_real(b.edge, points[0], False, dtype, True)
+    lines = half_to_real(c.edge, points[1], add, dtype, _inside(plane, y, points))
     _run(_inverse(dtype), plane, y, half, points[0][1], (lines, columns, real), staged=False)
+
+
+def _inside(plane: Plane, x: np.ndarray, points: tuple[Points, Points]) -> bool:
+    """Whether `points` of all tiles lie within map x."""
+    return all(
+        (axis.tiles - 1) * axis.step + axis.phases - 1 + (count - 1) * axis.dilation < size
+        for axis, (_, count), size in zip(plane, points, x.shape[1:3], strict=True)
+    )
 
 
 def _has_whole_planes(half: np.ndarray) -> bool:
@@ -190,14 +198,14 @@ def _forward(dtype: np.dtype[Any]) -> Compiled:
                 f.call(
                     f["lines"],
                     *(voxel + f["map_b"] * f["dilation_b"] * j, f["map_c"] * f["dilation_c"], 0),
-                    _within(f, first_b + j * f["dilation_b"], points_c),
+                    *(_within(f, first_b + j * f["dilation_b"], points_c), 0),
                     *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL, channels),
                 )
             with f.loop(f["frequencies_c"]) as k:
                 first, _ = along_b(f, k)
                 f.call(
                     choose(f, k, f["real_columns"], f["columns"]),
-                    *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL),
+                    *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL, 0),
                     *(half + f["half_f"] * first, f["half_f"], f["half_part"], ALL, channels),
                 )
         f.copy(stage, f["half"] + f["half_depth"] * d, f["staged"])
@@ -215,13 +223,13 @@ def _inverse(dtype: np.dtype[Any]) -> Compiled:
                 first, _ = along_b(f, k)
                 f.call(
                     choose(f, k, f["real_columns"], f["columns"]),
-                    *(half + f["half_f"] * first, f["half_f"], f["half_part"], ALL),
+                    *(half + f["half_f"] * first, f["half_f"], f["half_part"], ALL, 0),
                     *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL, channels),
                 )
             with f.loop(f["points_b"]) as j:
                 f.call(
                     f["lines"],
-                    *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL),
+                    *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL, 0),
                     *(voxel + f["map_b"] * f["dilation_b"] * j, f["map_c"] * f["dilation_c"], 0),
                     *(_within(f, first_b + j * f["dilation_b"], points_c), channels),
                 )

@@ -49,7 +49,7 @@ def forward_scratch(convolution: Convolution, block: Box) -> int:
         return max(input_spectrum_bytes(convolution), 2 * outputs)
     share = math.prod(box_shape(block)) / math.prod(convolution.output_size)
     product = math.ceil(share * gradient_spectrum_bytes(convolution))
-    return product + min(product, _PART_BYTES)
+    return product + min(product, _PART_BYTES) + _tiled_scratch(convolution)
 
 
 def backward_scratch(convolution: Convolution, block: Box) -> int:
@@ -59,7 +59,7 @@ def backward_scratch(convolution: Convolution, block: Box) -> int:
         return product + max(product, gradient_spectrum_bytes(convolution))
     if convolution.transforms:
         product = input_spectrum_bytes(convolution, block)
-        return product + min(product, _PART_BYTES)
+        return product + min(product, _PART_BYTES) + _tiled_scratch(convolution)
     z, y, x = box_shape(block)
     lines = z * y * (x + 2 * (convolution.kernel[2] - 1) * convolution.dilation[2])
     padded = lines * convolution.channels[1] * convolution.dtype.itemsize
@@ -75,7 +75,7 @@ def kernel_gradient_scratch(convolution: Convolution, channels: slice) -> int:
         spectra = sums + input_spectrum_bytes(convolution)
         return math.ceil(share * (spectra + kernels) + sums / convolution.channels[0])
     sums = kernel_spectrum_bytes(convolution) if convolution.transforms else kernels
-    return math.ceil(share * (sums + kernels))
+    return math.ceil(share * (sums + 2 * kernels + _tiled_scratch(convolution)))
 
 
 def code_bytes(convolutions: Iterable[Convolution], *, training: bool) -> int:
@@ -93,6 +93,10 @@ def residue_bytes(outputs: Triple, channels: int) -> int:
     """Of what the backward pass of a block needs: a byte per voxel, which value was the maximum or
     whether it was dropped."""
     return math.prod(outputs) * channels
+
+
+def _tiled_scratch(convolution: Convolution) -> int:
+    return convolution.kernel_scratch if isinstance(convolution, Tiled) else 0
 
 
 def _kernel_bytes(convolution: Convolution) -> int:

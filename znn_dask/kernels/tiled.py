@@ -15,17 +15,17 @@ products multiply them frequency by frequency of the plane: see `passes`.
 """
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from znn_dask.kernels import depth, planes
+from znn_dask.kernels import depth, kernel_planes, planes
 from znn_dask.kernels.codelets import Points
 from znn_dask.kernels.geometry import AxisTiles, Box, Triple, box_shape, whole
-from znn_dask.kernels.kernel_planes import Axes, column_blocks, odd_lines, padded
+from znn_dask.kernels.kernel_planes import Axes, odd_lines
 from znn_dask.kernels.memory import aligned_copy, empty, zeros
 from znn_dask.kernels.shape import ConvolutionShape
 from znn_dask.kernels.tiles import TileGrid
@@ -107,9 +107,8 @@ class Tiled(ConvolutionShape):
         return self._half_spectrum(_length(outputs), self.plane_tiles, self.channels[1])
 
     def allocate_kernel_spectrum(self) -> np.ndarray:
-        """Room for the kernels, packed for the forward pass and, transposed, for the backward one:
-        they are transformed while they are multiplied."""
-        return empty((sum(self._packed_sizes),), self.dtype)
+        """Room for the kernels transformed along one axis: see `kernel_planes`."""
+        return kernel_planes.allocate(self._axes, *self.channels, self.dtype)
 
     def input_spectrum(self, x: np.ndarray, block: Box, out: np.ndarray) -> None:
         inputs = self._inputs(block)
@@ -121,15 +120,8 @@ class Tiled(ConvolutionShape):
         planes.forward(self._plane, self._by_axes(g), outputs, self._points("outputs"))
 
     def kernel_spectrum(self, w: np.ndarray, channels: slice, out: np.ndarray) -> None:
-        w = w.transpose(*self.axes, 3, 4)
-        for columns, block in self._forward_kernels(out):
-            block[:, :, :, channels, : _length(columns)] = w[:, :, :, channels, columns]
-            block[:, :, :, channels, _length(columns) :] = 0
-        for columns, block in self._backward_kernels(out):
-            first, last = (max(channels.start, columns.start), min(channels.stop, columns.stop))
-            part = w[:, :, :, first:last].swapaxes(3, 4)
-            block[..., first - columns.start : last - columns.start] = part
-            block[..., _length(columns) :] = 0
+        part = w.transpose(*self.axes, 3, 4)[:, :, :, channels]
+        kernel_planes.to_lines(self._axes, part, out[..., channels, :])
 
     # ---- products
 
@@ -138,9 +130,7 @@ class Tiled(ConvolutionShape):
     ) -> np.ndarray:
         rows = _length(self._outputs(block))
         result = self._half_spectrum(rows, self.plane_tiles, self.channels[1])
-        X = _at(X, self._inputs(block))
-        for columns, kernels in self._forward_kernels(W):
-            depth.forward(self._axes, X, kernels, result[..., columns])
+        depth.forward(self._axes, _at(X, self._inputs(block)), W, result)
         if accumulate is None:
             return result
         accumulate += result
@@ -157,47 +147,22 @@ class Tiled(ConvolutionShape):
         rows = _length(self._inputs(block))
         half = self._half_spectrum(rows, self.plane_tiles, self.channels[0])
         G = _at(G, self._outputs(block))
-        for columns, kernels in self._backward_kernels(W):
-            depth.input_gradient(self._axes, G, kernels, half, columns)
+        depth.input_gradient(self._axes, G, W, half)
         planes.inverse(self._plane, half, self._by_axes(dx), self._points("all"), add=True)
         return dx
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
-        rows, columns = _length(channels), self.channels[1]
-        dw = empty((*self.kernel, rows, columns), self.dtype)
-        for block in column_blocks(self._axes, rows, columns, self.dtype):
-            width = padded(_length(block), self.dtype)
-            sums = zeros((*(axis.kernel for axis in self._axes), rows, width), self.dtype)
-            depth.kernel_gradient(self._axes, X[..., channels], G[..., block], sums)
-            dw.transpose(*self.axes, 3, 4)[..., block] = sums[..., : _length(block)]
+        size = (_length(channels), self.channels[1])
+        lines = kernel_planes.allocate(self._axes, *size, self.dtype)
+        depth.kernel_gradient(self._axes, X[..., channels], G, lines)
+        dw = empty((*self.kernel, *size), self.dtype)
+        kernel_planes.from_lines(self._axes, lines, dw.transpose(*self.axes, 3, 4))
         return dw
 
-    # ---- packed kernels: blocks of columns one after the other
-
-    def _forward_kernels(self, W: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """(output channels, packed kernels (depth, b, c, in, out)) of each block."""
-        yield from self._kernel_blocks(W[: self._packed_sizes[0]], *self.channels)
-
-    def _backward_kernels(self, W: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """(input channels, packed kernels (depth, b, c, out, in)) of each block."""
-        yield from self._kernel_blocks(W[self._packed_sizes[0] :], *self.channels[::-1])
-
-    def _kernel_blocks(
-        self, W: np.ndarray, rows: int, columns: int
-    ) -> Iterator[tuple[slice, np.ndarray]]:
-        sizes = [self.kernel[a] for a in self.axes]
-        start = 0
-        for block in column_blocks(self._axes, rows, columns, self.dtype):
-            shape = (*sizes, rows, padded(_length(block), self.dtype))
-            stop = start + math.prod(shape)
-            yield block, W[start:stop].reshape(shape)
-            start = stop
-
     @property
-    def _packed_sizes(self) -> tuple[int, int]:
-        """Numbers of the kernels packed for the forward and for the backward pass."""
-        taps, (C, K) = math.prod(self.kernel), self.channels
-        return (taps * C * padded(K, self.dtype), taps * K * padded(C, self.dtype))
+    def kernel_scratch(self) -> int:
+        """Bytes that a product takes for kernels."""
+        return kernel_planes.scratch_bytes(self._axes, *self.channels, self.dtype)
 
     # ---- shapes
 
