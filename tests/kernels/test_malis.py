@@ -12,9 +12,10 @@ from scipy.sparse.csgraph import connected_components
 
 pytest.importorskip("numba", reason="MALIS is compiled by numba, which is not installed")
 
+from znn_dask.kernels.losses import loss
 from znn_dask.kernels.malis import malis
 
-NORMALISATIONS = ("none", "num", "pair", "frac")
+NORMALISED = ("plain", "num", "pair", "frac")
 
 
 def edges(size):
@@ -73,18 +74,18 @@ def patch(size, seed, levels=0):
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4))
 
 
-@given(sizes, st.integers(0, 99), st.sampled_from([0, 3]), st.sampled_from(NORMALISATIONS))
+@given(sizes, st.integers(0, 99), st.sampled_from([0, 3]), st.sampled_from(NORMALISED))
 @settings(max_examples=40, deadline=None)
-def test_an_edges_weight_is_the_pairs_that_it_decides_about(size, seed, levels, normalisation):
+def test_an_edges_weight_is_the_pairs_that_it_decides_about(size, seed, levels, kind):
     affinities, truth = patch(size, seed, levels)
     which = objects(truth)
     members = np.bincount(which)
     n = members[1:].sum()
-    by = {"num": n, "pair": n * (n - 1)}.get(normalisation, 1)
-    part = (lambda v: 1 / members[which[v]]) if normalisation == "frac" else (lambda v: 1.0)
+    by = {"num": n, "pair": n * (n - 1)}.get(kind, 1)
+    part = (lambda v: 1 / members[which[v]]) if kind == "frac" else (lambda v: 1.0)
     different, same = decided(affinities, which, part=part)
     expected = (different + same) / max(by, 1)
-    found = malis(affinities, truth, normalisation=normalisation)
+    found = malis(affinities, truth, kind)
     np.testing.assert_allclose(found.weights, expected, rtol=1e-12, atol=1e-15)
 
 
@@ -100,7 +101,7 @@ def test_constrained_weights_are_shares_of_what_may_be_merged_and_split(size, se
     mergers, _ = decided(np.where(truth > 0.5, 1, affinities), which, 1, 0.5)
     _, splits = decided(np.where(truth > 0.5, affinities, 0), which, 0.5, 0)
     expected = mergers / max(different_pairs, 1) + splits / max(same_pairs, 1)
-    found = malis(affinities, truth, constrained=True)
+    found = malis(affinities, truth, "constrained")
     np.testing.assert_allclose(found.weights, expected, rtol=1e-12, atol=1e-15)
 
 
@@ -129,10 +130,19 @@ def test_bad_requests_name_both_sides():
     affinities, truth = patch((2, 3, 3), 0)
     with pytest.raises(ValueError, match=r"\(2, 3, 3, 3\) and \(1, 3, 3, 3\)"):
         malis(affinities, truth[:1])
-    with pytest.raises(ValueError, match="'most' is unknown; use one of none, num, pair, frac"):
-        malis(affinities, truth, normalisation="most")
-    with pytest.raises(ValueError, match="normalisation is 'pair': use 'none'"):
-        malis(affinities, truth, constrained=True, normalisation="pair")
+    with pytest.raises(ValueError, match="'most' is unknown; use one of plain, num, pair, frac"):
+        malis(affinities, truth, "most")
+
+
+def test_losses_weigh_their_gradients_and_keep_their_value():
+    affinities, truth = patch((3, 4, 4), 2)
+    plain, weighted = (
+        loss(name)(affinities, truth) for name in ("binomial", "binomial-malis-pair")
+    )
+    assert weighted.value == plain.value
+    np.testing.assert_array_equal(
+        weighted.gradient, plain.gradient * malis(affinities, truth, "pair").weights
+    )
 
 
 def test_without_numba_it_says_what_to_install(monkeypatch):

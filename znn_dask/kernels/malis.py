@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-Normalisation = Literal["none", "num", "pair", "frac"]
+MalisKind = Literal["plain", "num", "pair", "frac", "constrained"]
 Floats = NDArray[np.floating]
 
 _JOINED = 0.5  # affinities above join two voxels
@@ -48,13 +48,7 @@ class _Pairs(NamedTuple):
     same: NDArray[np.float64]
 
 
-def malis(
-    affinities: Floats,
-    truth: Floats,
-    *,
-    constrained: bool = False,
-    normalisation: Normalisation = "none",
-) -> Malis:
+def malis(affinities: Floats, truth: Floats, kind: MalisKind = "plain") -> Malis:
     """Weights of `affinities`, where `truth` says which voxels belong together.
 
     Objects are what true affinities above 0.5 join; single voxels are boundary and in no pair.
@@ -66,23 +60,28 @@ def malis(
         Predicted, (z, y, x, 3) in 0 .. 1.
     truth
         The same shape, 0 or 1.
-    constrained
-        Count mergers with all true edges set to 1, above 0.5 only, and splits with all false edges
-        set to 0, below 0.5 only; each as a share of all pairs that could be wrong that way
+    kind
+        "plain": numbers of pairs; "num": divided by the N voxels in objects; "pair": by N (N - 1);
+        "frac": pairs count by the shares that their voxels have of their objects. "constrained":
+        mergers are counted with all true edges set to 1, above 0.5 only, and splits with all false
+        edges set to 0, below 0.5 only, both as shares of all pairs that could be wrong that way
         (Funke et al. 2018).
-    normalisation
-        "none": numbers of pairs; "num": divided by the N voxels in objects; "pair": by N (N - 1);
-        "frac": pairs count by the shares that their voxels have of their objects. A constrained
-        weight is a share already: "none" is the only choice.
 
     Raises
     ------
     ValueError
-        If shapes or the normalisation do not fit.
+        If shapes or the kind do not fit.
     ImportError
         If numba is not installed.
     """
-    _check(affinities, truth, constrained, normalisation)
+    if affinities.shape != truth.shape or affinities.ndim != 4 or affinities.shape[3] != 3:
+        raise ValueError(
+            f"MALIS needs affinities and truth (z, y, x, 3): found {affinities.shape} and "
+            f"{truth.shape}"
+        )
+    if kind not in get_args(MalisKind):
+        known = ", ".join(get_args(MalisKind))
+        raise ValueError(f"MALIS of kind {kind!r} is unknown; use one of {known}")
     graph = _Graph(truth)
     sizes = np.bincount(graph.objects)[1:].astype(np.float64)
     count, same = float(sizes.sum()), float((sizes * (sizes - 1)).sum()) / 2
@@ -90,33 +89,17 @@ def malis(
     predicted = graph.values(affinities)
     joined = graph.pairs(np.where(predicted > _JOINED, predicted, 0))
     wrong = float(joined.different.sum()) + same - float(joined.same.sum())
-    if constrained:
+    if kind == "constrained":
         true = graph.values(truth) > _JOINED
         mergers = graph.pairs(_between(np.where(true, 1, predicted), _JOINED, 1)).different
         splits = graph.pairs(_between(np.where(true, predicted, 0), 0, _JOINED)).same
         weights = _divide(mergers, pairs - same) + _divide(splits, same)
     else:
-        parts = 1 / sizes if normalisation == "frac" else np.ones_like(sizes)
+        parts = 1 / sizes if kind == "frac" else np.ones_like(sizes)
         decided = graph.pairs(predicted, parts)
         weights = decided.different + decided.same
-        weights = _divide(weights, {"num": count, "pair": 2 * pairs}.get(normalisation, 1))
+        weights = _divide(weights, {"num": count, "pair": 2 * pairs}.get(kind, 1))
     return Malis(graph.scatter(weights), wrong / pairs if pairs else 0.0)
-
-
-def _check(affinities: Floats, truth: Floats, constrained: bool, normalisation: str) -> None:
-    if affinities.shape != truth.shape or affinities.ndim != 4 or affinities.shape[3] != 3:
-        raise ValueError(
-            f"MALIS needs affinities and truth (z, y, x, 3): found {affinities.shape} and "
-            f"{truth.shape}"
-        )
-    if normalisation not in get_args(Normalisation):
-        known = ", ".join(get_args(Normalisation))
-        raise ValueError(f"normalisation {normalisation!r} is unknown; use one of {known}")
-    if constrained and normalisation != "none":
-        raise ValueError(
-            f"constrained MALIS is a share already, and normalisation is {normalisation!r}: "
-            "use 'none'"
-        )
 
 
 def _between(values: NDArray[Any], low: float, high: float) -> NDArray[Any]:
