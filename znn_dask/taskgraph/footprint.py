@@ -49,7 +49,7 @@ def peak_bytes(
         *(interval for array in arrays for interval in _lives(array, runs)),
         *_scratch(layers, tasks, schedule, training),
     ]
-    alive = constant + _most_at_a_time(intervals)
+    alive = constant + most_alive(intervals)
     pool = round((1 + SPARE_SHARE) * alive) + SPARE_BYTES
     code = storage.code_bytes(layers.convolutions.values(), training=training)
     return pool + code + _PROCESS_BYTES + schedule.threads * _THREAD_BYTES
@@ -122,7 +122,8 @@ def _block_scratch(layers: Layers, task: TaskId, training: bool) -> int:
     return result + max(most, waiting)
 
 
-def _most_at_a_time(intervals: Iterable[Interval]) -> int:
+def most_alive(intervals: Iterable[Interval]) -> int:
+    """The most bytes alive at a time."""
     events = []
     for start, end, nbytes in intervals:
         events += [(start, nbytes), (end, -nbytes)]
