@@ -11,8 +11,9 @@ A forward or backward task computes one block of one node group's map, with all 
 enter it: several edges are summed where they meet, in the frequency domain if their spectra agree.
 The other kinds work on blocks of a kernel's input channels; only `input_spectrum`, which makes what
 the forward pass dropped for kernel_gradient again, works on blocks of the map. Where the execution
-is prompt, a backward task leaves input gradients to tasks of their own (type 1), which wait for
-kernel_gradient, and so force it; and kernel_spectrum waits for the end of the backward pass.
+is prompt, one layer's spectra are there at a time: the gradient of a convolution's output begins
+when it is complete, a backward task leaves input gradients to tasks of their own (type 1), which
+wait for kernel_gradient, and so force it, and kernel_spectrum comes after the backward pass.
 """
 
 from collections.abc import Iterator
@@ -177,13 +178,16 @@ def _backward(layers: Layers, cost: TaskCost, execution: Execution) -> Iterator[
         if node.name not in layers.trained:
             continue
         edges_out = layers.network.edges_from(node.name)
+        into = layers.network.edges_into(node.name)
+        after_all = execution.prompt and any(edge.name in layers.convolutions for edge in into)
         for b, block in enumerate(layers.blocks[node.name]):
             needs = [] if edges_out else [LOSS]
             for edge in edges_out:
                 needs.extend(
                     slab_task(layers, execution, edge.name, i)
                     for i, target in enumerate(layers.blocks[edge.output])
-                    if intersect(layers.input_box(edge.name, target), block) is not None
+                    if after_all
+                    or intersect(layers.input_box(edge.name, target), block) is not None
                 )
             yield Task(
                 TaskId("backward", node.name, b),
