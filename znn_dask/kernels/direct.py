@@ -125,7 +125,7 @@ class Direct(ConvolutionShape):
         x_strides, w_strides = _steps(x), _steps(w)
         if w.shape[:3] == (1, 1, 1) and x.flags.c_contiguous:  # one long line
             size = high = (1, 1, math.prod(size))
-        block = -(-size[2] // -(-size[2] // out.sums))
+        block = direct_code.block(out, size[2], w.shape[2], self.dilation[2], low[2], high[2])
         compiled = direct_code.correlate(
             self.dtype, x_strides[2], w_strides[3], inputs, outputs, block
         )
