@@ -63,11 +63,10 @@ def inverse(
 
 def _run(way: Way, plane: Plane, x: np.ndarray, half: np.ndarray, points: Any) -> None:
     shapes = (x.shape, x.strides, half.shape, half.strides)
-    call, buffer_bytes, stage_bytes = _prepared(way, plane, points, x.dtype, *shapes)
-    buffer = empty((buffer_bytes,), np.uint8)
-    # What is written here and there is gathered in the second-level cache, and copied in order.
-    stage = empty((stage_bytes,), np.uint8) if stage_bytes else half
-    call(x.ctypes.data, half.ctypes.data, buffer.ctypes.data, stage.ctypes.data)
+    call, stage_bytes, scratch_bytes = _prepared(way, plane, points, x.dtype, *shapes)
+    scratch = empty((scratch_bytes,), np.uint8)
+    start, spectrum = scratch.ctypes.data, half.ctypes.data
+    call(x.ctypes.data, spectrum, start + stage_bytes, start if stage_bytes else spectrum)
 
 
 @cache
@@ -81,7 +80,7 @@ def _prepared(
     half_shape: tuple[int, ...],
     half_strides: tuple[int, ...],
 ) -> tuple[Call, int, int]:
-    """(call for arrays of these shapes, bytes of its buffer, bytes of its stage or 0)."""
+    """(call for arrays of these shapes, bytes of its stage, and with its buffer behind that)."""
     (b, c), item = plane, dtype.itemsize
     depth, size_b, size_c, channels = shape
     if way == "forward":
@@ -97,7 +96,8 @@ def _prepared(
     at_once = -(-channels // (groups * lanes)) * lanes
     buffer_line = 2 * frequencies_c * at_once * item + ALIGNMENT
     plane_bytes = half_shape[0] * half_strides[0]
-    # Whether each plane is one range of memory that `half` covers, and fits in cache.
+    # What is written here and there is gathered in the second-level cache, and copied in order:
+    # where each plane is one range of memory that `half` covers, and fits.
     packed = half_strides[2] == half_shape[3] * half_strides[3] == math.prod(half_shape[3:]) * item
     staged = way == "forward" and packed and plane_bytes <= min(half_strides[1], STAGE_BYTES)
     arguments = {
@@ -124,7 +124,8 @@ def _prepared(
             arguments[f"{what}_{name}"] = getattr(axis, what)
     loops = _forward(dtype) if way == "forward" else _inverse(dtype)
     call = loops.bind("map", "half", "buffer", "stage", **arguments)
-    return call, points_b * buffer_line, plane_bytes if staged else 0
+    stage_bytes = -(-plane_bytes // ALIGNMENT) * ALIGNMENT if staged else 0
+    return call, stage_bytes, stage_bytes + points_b * buffer_line
 
 
 @cache

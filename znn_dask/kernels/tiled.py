@@ -199,8 +199,8 @@ class Tiled(ConvolutionShape):
 
     def _inputs(self, block: Box) -> slice:
         """Inputs that `block` reads along depth."""
-        self.grid.check(block)
-        return self.input_box(block)[self.axes[0]]
+        outputs = self._outputs(block)
+        return slice(outputs.start, outputs.stop + (self._depth.kernel - 1) * self._depth.dilation)
 
     def _by_axes(self, array: np.ndarray) -> np.ndarray:
         """View (depth, b, c, channel) of (z, y, x, channel)."""
