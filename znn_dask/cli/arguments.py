@@ -96,10 +96,14 @@ def open_network(name: str) -> "Network":
 
 def connect(scheduler: str) -> "Client":
     """A client of the scheduler at that address; raises OSError when it does not answer."""
+    import dask
     from distributed import Client
 
+    from znn_dask.cluster.local import SETTINGS
+
     try:
-        return Client(scheduler, timeout=20)
+        with dask.config.set(SETTINGS):  # by default a client keeps its last thousand messages
+            return Client(scheduler, timeout=20)
     except (OSError, TimeoutError) as error:
         reason = " ".join(str(error).split())
         raise OSError(
