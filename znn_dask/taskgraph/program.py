@@ -70,6 +70,7 @@ class Program:
     ) -> None:
         self.layers = layers
         self.engine = engine
+        self._execution = execution
         self._uses = {
             training: Uses(tape_arrays(layers, execution, training=training))
             for training in (True, False)
@@ -96,7 +97,8 @@ class Program:
         `priority` orders this pass among others (step, patch); `key` seeds dropout, None makes it
         the identity; without `training` nothing is kept for a backward pass.
         """
-        tape = Tape(priority, key, training, uses=self._uses[training])
+        recomputed = self._execution.recomputed
+        tape = Tape(priority, key, training, recomputed, uses=self._uses[training])
         dtype = self.layers.arithmetic.dtype
 
         def run(task: TaskId) -> None:
@@ -137,7 +139,12 @@ class Program:
         readers = self._kernels_of[True]
 
         def backward(task: TaskId) -> None:
-            passes.backward_block(layers, state, tape, task.layer, task.block)
+            prompt = self._execution.prompt
+            passes.backward_block(layers, state, tape, task.layer, task.block, prompt=prompt)
+            state.read(readers.get(task, ()))
+
+        def onward(task: TaskId) -> None:
+            passes.input_gradient(layers, state, tape, task.layer, task.block)
             state.read(readers.get(task, ()))
 
         def spectrum(task: TaskId) -> None:
@@ -156,6 +163,7 @@ class Program:
 
         work = {
             "backward": backward,
+            "input_gradient": onward,
             "input_spectrum": spectrum,
             "kernel_gradient": gradient,
             "bias_gradient": bias,
@@ -166,7 +174,7 @@ class Program:
             tape.done(task)
 
         self._queue(work, gradients.jobs, tape.priority, run, tape.jobs)
-        for task in self._templates("backward"):
+        for task in self._templates("backward", "input_gradient"):
             tape.jobs[task.id] = gradients.jobs.pop(task.id)
         return gradients
 
@@ -229,7 +237,8 @@ class Program:
         priority = (state.step, 0)
         self._queue(["bias_update"], new.jobs, priority, bias_update, gradients.jobs)
         self._queue(["update"], new.jobs, priority, update, gradients.jobs)
-        self._queue(["kernel_spectrum"], new.jobs, priority, functools.partial(self._spectrum, new))
+        spectrum = functools.partial(self._spectrum, new)
+        self._queue(["kernel_spectrum"], new.jobs, priority, spectrum, gradients.jobs)
         state.supersede()
         return new
 
@@ -251,7 +260,7 @@ class Program:
         """Task -> the edges whose kernels' spectra it reads."""
         readings: dict[TaskId, list[str]] = defaultdict(list)
         for edge in filter(self.layers.transformed, self.layers.convolutions):
-            for task in kernel_readers(self.layers, edge, training=training):
+            for task in kernel_readers(self.layers, self._execution, edge, training=training):
                 readings[task].append(edge)
         return dict(readings)
 
