@@ -17,13 +17,13 @@ from threadpoolctl import threadpool_limits
 
 from znn_dask.bench.machine import peak_rss
 from znn_dask.bench.runs import make_runs
-from znn_dask.cluster.fixed import noise_source
 from znn_dask.cluster.work import TrainingSpec
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import Network
 from znn_dask.network.geometry import show
 from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.explain import nbytes, seconds
+from znn_dask.taskgraph.fixed import noise_source
 from znn_dask.taskgraph.machine import cores, processor
 from znn_dask.taskgraph.plan import plan
 

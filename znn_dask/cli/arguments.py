@@ -114,10 +114,14 @@ def parse_methods(texts: Sequence[str]) -> "dict[str, Method]":
 
 def connect(scheduler: str) -> "Client":
     """A client of the scheduler at that address; raises OSError when it does not answer."""
+    import dask
     from distributed import Client
 
+    from znn_dask.cluster.local import SETTINGS
+
     try:
-        return Client(scheduler, timeout=20)
+        with dask.config.set(SETTINGS):  # by default a client keeps its last thousand messages
+            return Client(scheduler, timeout=20)
     except (OSError, TimeoutError) as error:
         reason = " ".join(str(error).split())
         raise OSError(

@@ -102,7 +102,8 @@ class Plan:
 
     @cached_property
     def _priced(self) -> tuple[tuple[Task, ...], float]:
-        return price(self.counted, self.layers, self.timings, self.threads, training=self.training)
+        what = (self.counted, self.layers, self.timings, self.threads)
+        return price(*what, training=self.training, prompt=self.execution.prompt)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -193,10 +194,11 @@ class Plan:
             source=self.sources.get(edge.name, "given") if choice else "",
             blocks=len(self.layers.blocks[edge.output]),
             forward_s=seconds["forward", edge.output] / edges_in,
-            backward_s=seconds["backward", edge.output] / edges_in,
+            backward_s=seconds["backward", edge.output] / edges_in
+            + seconds["input_gradient", edge.name],
             update_s=sum(
                 seconds[kind, edge.name]
-                for kind in ("kernel_gradient", "update", "kernel_spectrum")
+                for kind in ("input_spectrum", "kernel_gradient", "update", "kernel_spectrum")
             ),
             spectra_bytes=spectrum_bytes(self.layers, edge.name)
             + map_spectra_bytes(self.layers, edge.name)

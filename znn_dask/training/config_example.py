@@ -41,7 +41,8 @@ target = "boundary"             # boundary: object or not (2 outputs);
 output_size = [1, 64, 64]       # output patch of an update, z, y, x: larger is more efficient
                                 # per voxel and needs more memory (see: znn-dask plan)
 updates = 20000
-# loss = "auto"                 # boundary: softmax, affinity: binomial; or square, square-square
+# loss = "auto"                 # boundary: softmax, affinity: binomial; or square, square-square;
+                                # affinities also binomial-malis (see the page on training)
 # batch = 1                     # patches per update; a batch can spread over workers
 # seed = 0                      # the same seed gives the same network, bit for bit
 # dtype = "float32"             # or float64

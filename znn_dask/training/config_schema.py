@@ -21,6 +21,19 @@ OutputFunction = Literal[
     "rectify_linear",
 ]
 
+LossName = Literal[
+    "auto",
+    "square",
+    "square-square",
+    "binomial",
+    "softmax",
+    "binomial-malis",
+    "binomial-malis-num",
+    "binomial-malis-pair",
+    "binomial-malis-frac",
+    "binomial-malis-constrained",
+]
+
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
@@ -141,9 +154,9 @@ class TrainingSection(_Section):
     output_size: Annotated[tuple[int, int, int], BeforeValidator(_triple)] = Field(
         description="three positive integers [z, y, x]"
     )
-    loss: Literal["auto", "square", "square-square", "binomial", "softmax"] = Field(
+    loss: LossName = Field(
         default="auto",
-        description='"auto", "square", "square-square", "binomial" or "softmax"',
+        description='"auto", "square", "square-square", "binomial", "softmax" or "binomial-malis"',
     )
     updates: int = Field(gt=0, description="a positive integer")
     seed: int = Field(default=0, ge=0, description="an integer of at least 0")

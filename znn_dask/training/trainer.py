@@ -147,6 +147,7 @@ class Trainer:
         self.output_size = output_size
         self.seed, self.batch = seed, batch
         self._voxels = batch * math.prod(output_size)  # of one output map, over the batch
+        self._last_rule: UpdateRule | None = None
         self.folder = folder
         self._cadence = Cadence(
             checkpoint_every, validate_every, validation_patches if validation is not None else 0
@@ -341,7 +342,10 @@ class Trainer:
 
     def _rule(self, step: int) -> UpdateRule:
         sgd = self.optimizer
-        return UpdateRule(sgd.eta_at(step), sgd.momentum, sgd.weight_decay, 1.0 / self._voxels)
+        rule = UpdateRule(sgd.eta_at(step), sgd.momentum, sgd.weight_decay, 1.0 / self._voxels)
+        if rule != self._last_rule:
+            self._last_rule = rule
+        return self._last_rule  # one for all updates: Dask keeps the last thousand messages
 
     def _rewind(self) -> None:
         """Back to the last snapshot: later updates were not saved and will be made again."""
