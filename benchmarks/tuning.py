@@ -18,9 +18,9 @@ import numpy as np
 from networks import Case, cases
 from results import table, write_section
 from threadpoolctl import threadpool_limits
+from znn_dask.cluster.fixed import noise_source
 
 from znn_dask.cluster import work
-from znn_dask.cluster.fixed import noise_source
 from znn_dask.cluster.work import Context, TrainingSpec
 from znn_dask.kernels import costs
 from znn_dask.taskgraph import Arithmetic
