@@ -12,6 +12,8 @@ from typing import Any
 
 from znn_dask.kernels.convolution import Algorithm
 from znn_dask.kernels.geometry import Triple
+from znn_dask.network import Network
+from znn_dask.network.fragments import ComputedMaps, all_voxels, read_voxels
 from znn_dask.network.geometry import triple
 
 ALGORITHMS = ("auto", "direct", "fft", "tiled")
@@ -55,12 +57,20 @@ class Arithmetic:
     cuts
         Node group -> (axis, step, count): its map is computed in `count` blocks along `axis`, cut
         at multiples of `step` voxels.
+    fragments
+        Whether maps are computed only where the output patch reads them (`network.fragments`).
     """
 
     output_size: Triple
     dtype: str
     convolutions: Mapping[str, ConvolutionArithmetic]
     cuts: Mapping[str, tuple[int, int, int]]
+    fragments: bool = False
+
+    def maps(self, network: Network) -> ComputedMaps:
+        """The maps of `network` as they are computed."""
+        computed = read_voxels if self.fragments else all_voxels
+        return computed(network, self.output_size)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready values."""
@@ -79,6 +89,7 @@ class Arithmetic:
                 for edge, c in values["convolutions"].items()
             },
             cuts={node: (axis, step, n) for node, (axis, step, n) in values["cuts"].items()},
+            fragments=values.get("fragments", False),  # older checkpoints computed every voxel
         )
 
     @property

@@ -5,11 +5,14 @@ A deterministic function of shapes, the same on every machine.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from znn_dask.kernels import costs
 from znn_dask.kernels.convolution import Algorithm, make_convolution
+from znn_dask.kernels.fragments import FragmentFilter
 from znn_dask.kernels.geometry import Triple, box_shape, dilated_input, whole
 from znn_dask.network import EdgeGroup, Network
+from znn_dask.network.fragments import ComputedMaps, all_voxels, read_voxels
 from znn_dask.taskgraph.arithmetic import (
     ALGORITHMS,
     Arithmetic,
@@ -22,6 +25,7 @@ from znn_dask.taskgraph.layers import Layers, bind_convolution, compile_layers, 
 # A block is one task: long enough that starting it costs nothing, short enough to share out.
 _BLOCK_SECONDS = 1e-3
 _MOST_BLOCKS = 8
+_FRAGMENTS_PAY = 0.9  # share of the multiplications that are left where fragments are worth it
 _AS_GOOD = 0.01  # what the cost table may err by when two tiles are compared
 _NARROWEST_CHANNELS = 8  # matrix products with fewer rows run at a fraction of the speed
 
@@ -56,22 +60,39 @@ def choose_arithmetic(
         raise PlanError(f"algorithm {algorithm!r} is unknown; use one of {', '.join(ALGORITHMS)}")
     if dtype not in ("float32", "float64"):
         raise PlanError(f"dtype {dtype!r} is unknown; use float32 or float64")
-    sizes = network.sizes(output_size)
+    draft = Arithmetic(output_size, dtype, {}, {}, fragments_pay(network, output_size))
+    maps = draft.maps(network)
     choices = {
-        edge.name: _choose(network, edge, sizes, algorithm, training) for edge in network.conv_edges
+        edge.name: _choose(network, edge, maps, algorithm, training) for edge in network.conv_edges
     }
-    return Arithmetic(output_size, dtype, choices, _cuts(network, sizes, choices, dtype))
+    draft = replace(draft, convolutions=choices)
+    return replace(draft, cuts=_cuts(network, draft))
+
+
+def fragments_pay(network: Network, output_size: Triple) -> bool:
+    """Whether maps are to be computed only where the output patch reads them: if that saves more of
+    the convolutions than the max-filters between them may lose."""
+    read, every = (
+        sum(
+            math.prod(maps.sizes[edge.output] + edge.size)
+            * network.node(edge.input).size
+            * network.node(edge.output).size
+            for edge in network.conv_edges
+        )
+        for maps in (read_voxels(network, output_size), all_voxels(network, output_size))
+    )
+    return read <= _FRAGMENTS_PAY * every
 
 
 def _choose(
     network: Network,
     edge: EdgeGroup,
-    sizes: Mapping[str, Triple],
+    maps: ComputedMaps,
     algorithm: str,
     training: bool,
 ) -> ConvolutionArithmetic:
     channels = (network.node(edge.input).size, network.node(edge.output).size)
-    at = (sizes[edge.output], edge.size, network.dilation(edge.input), channels)
+    at = (maps.sizes[edge.output], edge.size, maps.dilations[edge.input], channels)
     onward = edge.input in trained_nodes(network)
     chosen: Algorithm
     tile: Triple | None = None
@@ -87,8 +108,8 @@ def _choose(
         chosen = "tiled"
         tile = _shared_tile(at, onward, training)
     whole = ConvolutionArithmetic(chosen, tile, channels[0])
-    draft = Arithmetic(sizes[edge.output], "float32", {edge.name: whole}, {})
-    convolution = bind_convolution(network, sizes, edge, draft)
+    draft = Arithmetic(maps.sizes[edge.output], "float32", {edge.name: whole}, {})
+    convolution = bind_convolution(network, maps, edge, draft)
     cost = costs.cost(convolution)
     most = max(1, channels[0] // _NARROWEST_CHANNELS)
     blocks = _block_count(cost.kernel_gradient + cost.kernel_spectrum, most)
@@ -123,17 +144,12 @@ def _input_size(output_size: Triple, kernel: Triple, dilation: Triple) -> Triple
     return box_shape(dilated_input(whole(output_size), kernel, dilation))
 
 
-def _cuts(
-    network: Network,
-    sizes: Mapping[str, Triple],
-    choices: Mapping[str, ConvolutionArithmetic],
-    dtype: str,
-) -> dict[str, tuple[int, int, int]]:
+def _cuts(network: Network, draft: Arithmetic) -> dict[str, tuple[int, int, int]]:
     """(axis, step, count) of the blocks of every map, chosen by the seconds of its forward pass."""
+    sizes = draft.maps(network).sizes
     nodes = [node.name for node in network.topological if node.type != "input"]
     uncut = {node: (0, sizes[node][0], 1) for node in nodes}
-    output_size = sizes[network.outputs[0].name]
-    layers = compile_layers(network, Arithmetic(output_size, dtype, choices, uncut))
+    layers = compile_layers(network, replace(draft, cuts=uncut))
     cost = TaskCost(layers)
     cuts: dict[str, tuple[int, int, int]] = {}
     for node in nodes:
@@ -157,11 +173,19 @@ def _rows(layers: Layers, node: str, cuts: Mapping[str, tuple[int, int, int]]) -
     }
     if not rows:
         before = [cuts[e.input][0] for e in edges if e.input in cuts and cuts[e.input][2] > 1]
-        return next((a for a in (*before, 0, 1, 2) if size[a] > 1), 0), 1
+        axis = next((a for a in (*before, 0, 1, 2) if size[a] > 1), 0)
+        return axis, _fragments(layers, node, axis)
     axes = {axis for axis, _ in rows}
     if len(axes) > 1:  # tiles run along different axes: no cut respects both
         return 0, size[0]
-    return axes.pop(), math.lcm(*(step for _, step in rows))
+    axis = axes.pop()
+    return axis, math.lcm(_fragments(layers, node, axis), *(step for _, step in rows))
+
+
+def _fragments(layers: Layers, node: str, axis: int) -> int:
+    """Fragments that max-filters into a map compute side by side along `axis`."""
+    kernels = (layers.kernels.get(edge.name) for edge in layers.network.edges_into(node))
+    return math.lcm(*(k.fragments[axis] for k in kernels if isinstance(k, FragmentFilter)))
 
 
 def _block_count(seconds: float, most: int) -> int:
