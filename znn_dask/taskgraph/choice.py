@@ -12,7 +12,7 @@ from znn_dask.kernels.convolution import Algorithm, make_convolution
 from znn_dask.kernels.fragments import FragmentFilter
 from znn_dask.kernels.geometry import Triple, box_shape, dilated_input, whole
 from znn_dask.network import EdgeGroup, Network
-from znn_dask.network.fragments import ComputedMaps, all_voxels, read_voxels
+from znn_dask.network.fragments import ComputedMaps
 from znn_dask.taskgraph.arithmetic import (
     ALGORITHMS,
     Arithmetic,
@@ -25,7 +25,7 @@ from znn_dask.taskgraph.layers import Layers, bind_convolution, compile_layers, 
 # A block is one task: long enough that starting it costs nothing, short enough to share out.
 _BLOCK_SECONDS = 1e-3
 _MOST_BLOCKS = 8
-_FRAGMENTS_PAY = 0.9  # share of the multiplications that are left where fragments are worth it
+_FRAGMENTS_PAY = 0.85  # share of the multiplications that are left where fragments are worth it
 _AS_GOOD = 0.01  # what the cost table may err by when two tiles are compared
 _NARROWEST_CHANNELS = 8  # matrix products with fewer rows run at a fraction of the speed
 
@@ -37,6 +37,7 @@ def choose_arithmetic(
     algorithm: str = "auto",
     *,
     training: bool = True,
+    fragments: bool | None = None,
 ) -> Arithmetic:
     """The default arithmetic: a function of its arguments alone.
 
@@ -50,6 +51,9 @@ def choose_arithmetic(
         "auto": the fastest by the cost table; or one for all convolutions.
     training
         Choose for whole updates, or for the forward pass alone.
+    fragments
+        Whether maps are computed only where the output patch reads them; by `fragments_pay` when
+        not given.
 
     Raises
     ------
@@ -60,7 +64,9 @@ def choose_arithmetic(
         raise PlanError(f"algorithm {algorithm!r} is unknown; use one of {', '.join(ALGORITHMS)}")
     if dtype not in ("float32", "float64"):
         raise PlanError(f"dtype {dtype!r} is unknown; use float32 or float64")
-    draft = Arithmetic(output_size, dtype, {}, {}, fragments_pay(network, output_size))
+    if fragments is None:
+        fragments = fragments_pay(network, output_size)
+    draft = Arithmetic(output_size, dtype, {}, {}, fragments)
     maps = draft.maps(network)
     choices = {
         edge.name: _choose(network, edge, maps, algorithm, training) for edge in network.conv_edges
@@ -72,16 +78,19 @@ def choose_arithmetic(
 def fragments_pay(network: Network, output_size: Triple) -> bool:
     """Whether maps are to be computed only where the output patch reads them: if that saves more of
     the convolutions than the max-filters between them may lose."""
-    read, every = (
-        sum(
-            math.prod(maps.sizes[edge.output] + edge.size)
-            * network.node(edge.input).size
-            * network.node(edge.output).size
-            for edge in network.conv_edges
-        )
-        for maps in (read_voxels(network, output_size), all_voxels(network, output_size))
+    every = multiplications(network, output_size, fragments=False)
+    return multiplications(network, output_size, fragments=True) <= _FRAGMENTS_PAY * every
+
+
+def multiplications(network: Network, output_size: Triple, *, fragments: bool) -> int:
+    """Of a number by a number, in the convolutions of a forward pass computed directly."""
+    sizes = Arithmetic(output_size, "float32", {}, {}, fragments).maps(network).sizes
+    return sum(
+        math.prod(sizes[edge.output] + edge.size)
+        * network.node(edge.input).size
+        * network.node(edge.output).size
+        for edge in network.conv_edges
     )
-    return read <= _FRAGMENTS_PAY * every
 
 
 def _choose(
