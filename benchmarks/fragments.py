@@ -93,6 +93,5 @@ def main() -> None:
         write_section("Fragments of max-filter networks", f"{about}\n\n{text}")
 
 
-
 if __name__ == "__main__":
     main()

@@ -47,29 +47,26 @@ class ComputedMaps:
         return triple(strides), triple(fragments)
 
 
-def all_voxels(network: Network, output_size: Triple) -> ComputedMaps:
-    """Every voxel of every map."""
-    dilations = {node.name: network.dilation(node.name) for node in network.nodes}
-    return ComputedMaps(network.sizes(output_size), dilations)
+def computed_maps(network: Network, output_size: Triple, fragments: bool) -> ComputedMaps:
+    """Every voxel of every map, or only the `fragments` that the output patch reads.
 
-
-def read_voxels(network: Network, output_size: Triple) -> ComputedMaps:
-    """Of every map, the fragments that an output patch of `output_size` reads.
-
-    All voxels where the network has crops, strided convolutions, or node groups that are dense:
-    then what is read are not whole fragments.
+    Every voxel also where the network has crops, strided convolutions, or node groups that are
+    dense: then what is read are not whole fragments.
     """
-    every = all_voxels(network, output_size)
-    if not all(map(_keeps_fragments, network.edges)) or any(node.dense for node in network.nodes):
-        return every
-    sizes, dilations = {}, {}
-    for name, size in every.sizes.items():
-        kept = [
-            (n, s) if patch >= s else ((n - patch) // s * patch + patch, patch)
-            for n, s, patch in zip(size, every.dilations[name], output_size, strict=True)
-        ]
-        sizes[name], dilations[name] = (triple(values) for values in zip(*kept, strict=True))
+    sizes = network.sizes(output_size)
+    dilations = {node.name: network.dilation(node.name) for node in network.nodes}
+    if fragments and _reads_fragments(network):
+        for name, size in sizes.items():
+            kept = [
+                (n, s) if patch >= s else ((n - patch) // s * patch + patch, patch)
+                for n, s, patch in zip(size, dilations[name], output_size, strict=True)
+            ]
+            sizes[name], dilations[name] = (triple(values) for values in zip(*kept, strict=True))
     return ComputedMaps(sizes, dilations)
+
+
+def _reads_fragments(network: Network) -> bool:
+    return all(map(_keeps_fragments, network.edges)) and not any(n.dense for n in network.nodes)
 
 
 def _keeps_fragments(edge: EdgeGroup) -> bool:

@@ -9,7 +9,7 @@ from znn_dask.kernels.geometry import Box, Triple, blocks, whole
 from znn_dask.kernels.pooling import Crop, Dropout, EdgeKernel, Identity, MaxFilter, MaxPool
 from znn_dask.kernels.transfer import TransferFunction, transfer
 from znn_dask.network import EdgeGroup, Network
-from znn_dask.network.fragments import ComputedMaps
+from znn_dask.network.fragments import ComputedMaps, computed_maps
 from znn_dask.taskgraph.arithmetic import Arithmetic
 
 
@@ -74,7 +74,7 @@ class Layers:
 
 def compile_layers(network: Network, arithmetic: Arithmetic) -> Layers:
     """Bind a network to an arithmetic."""
-    maps = arithmetic.maps(network)
+    maps = computed_maps(network, arithmetic.output_size, arithmetic.fragments)
     sizes = maps.sizes
     convolutions = {
         edge.name: bind_convolution(network, maps, edge, arithmetic)
