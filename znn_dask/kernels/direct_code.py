@@ -15,6 +15,7 @@ from znn_dask.kernels.jit import Compiled, registers
 from znn_dask.kernels.loops import Loops, Value
 
 _MOST_VECTORS = 3  # of output channels side by side: more leave too few sums per vector to reuse it
+_STARTED = 3  # products of a value and a vector that a tap costs beside those that it adds
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,25 @@ def lanes(channels: int, dtype: np.dtype[np.floating]) -> Lanes:
     """The vectors that waste least on this machine; bits do not depend on them."""
     most = registers().bytes // dtype.itemsize
     return Lanes(channels, max(2, min(most, 1 << (channels - 1).bit_length())))
+
+
+@cache
+def block(out: Lanes, outputs: int, taps: int, step: int, low: int, high: int) -> int:
+    """Voxels of a line of `outputs` whose sums are made together, for the least work.
+
+    A tap is taken for a whole block where one voxel of it reads anything in [low, high): with taps
+    `step` apart, long blocks read zeros.
+    """
+    vectors = max(len(group) for group in out.groups)
+
+    def work(size: int) -> int:
+        blocks = 0
+        for tap in range(taps):
+            first, last = max(0, low - tap * step), min(outputs, high - tap * step)
+            blocks += (last - 1) // size - first // size + 1
+        return blocks * (size * vectors + _STARTED)
+
+    return min(range(min(outputs, out.sums), 0, -1), key=work)
 
 
 class _Sums:

@@ -69,7 +69,8 @@ def rehearse(
     alike: dict[str, list[Timing]] = defaultdict(list)
     for task in counted:
         timing = Timing(_typical(measured[task.id]), task.seconds)
-        alike[signature(layers, task.id, training=training)].append(timing)
+        name = signature(layers, task.id, training=training, prompt=execution.prompt)
+        alike[name].append(timing)
     known = {name: _mean(timings) for name, timings in alike.items()}
     return Timings({threads: known}, {"job_seconds": _between(engine.timeline)})
 
