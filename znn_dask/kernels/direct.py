@@ -1,7 +1,8 @@
 """Convolution without transforms, by loops compiled for its channels (see `direct_code`), or on
 planes of voxels where these are few (see `narrow`).
 
-Every output is one sum over taps and input channels, in one order wherever it is computed. Kernel
+Every output is one sum over taps and input channels (of large kernels: a sum of those of its
+planes), in one order wherever it is computed. Kernel
 gradients sum over chunks of voxels that stay in cache; where they are cut depends on shapes only.
 """
 
@@ -27,6 +28,7 @@ from znn_dask.kernels.shape import ConvolutionShape
 # lose fewer digits.
 _CHUNK_BYTES = 1 << 19
 _CHUNK_VOXELS = 1 << 13
+_LONG_SUM = 512  # products of a plane of taps from which on planes are summed apart
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ class Direct(ConvolutionShape):
             size = high = (1, 1, math.prod(size))
         block = direct_code.block(out, size[2], w.shape[2], self.dilation[2], low[2], high[2])
         compiled = direct_code.correlate(
-            self.dtype, x_strides[2], w_strides[3], inputs, outputs, block
+            *(self.dtype, x_strides[2], w_strides[3], inputs, outputs, block),
+            by_planes=w.shape[1] * w.shape[2] * inputs >= _LONG_SUM,
         )
         start = x.ctypes.data - (low[0] * x.strides[0] + low[1] * x.strides[1])
         integers = (
