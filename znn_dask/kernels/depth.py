@@ -11,26 +11,26 @@ second-level cache, and tiles that overlap along depth share their planes::
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from znn_dask.kernels import kernel_planes
 from znn_dask.kernels.codelets import (
     ALL,
-    Points,
     complex_to_complex,
     complex_to_factor,
     points_below,
     product,
 )
 from znn_dask.kernels.formulas import Formula
-from znn_dask.kernels.geometry import AxisTiles
-from znn_dask.kernels.jit import Compiled, registers
+from znn_dask.kernels.jit import Call, Compiled, registers
 from znn_dask.kernels.kernel_planes import Axes, odd_lines, padded
 from znn_dask.kernels.memory import empty
 from znn_dask.kernels.planes import Frequencies, along_b
 from znn_dask.kernels.values import Integer
+
+Product = Literal["forward", "input_gradient", "kernel_gradient"]
 
 _TILES_BYTES = 1 << 19  # factors and products of the tiles that are multiplied at once
 
@@ -47,58 +47,54 @@ _ARGUMENTS = (
 
 def forward(axes: Axes, X: np.ndarray, W: np.ndarray, Y: np.ndarray) -> None:
     """Y = X W: half spectra of inputs (.., C) and outputs (.., K), lines of kernels (.., C, K)."""
-    axis, dtype = axes[0], W.dtype
-    n, inside = axis.edge, Y.shape[1] % axis.step == 0
-    left = complex_to_factor(n, (0, n), "left", False, dtype, inside), X
-    kernels = complex_to_factor(n, (0, axis.kernel), "right", False, dtype, True), W
-    back = complex_to_complex(n, 1, (0, n), _outputs(axis), False, dtype, inside), Y
-    _run(axes, -(-Y.shape[1] // axis.step), left, kernels, back)
+    _run("forward", axes, X, W, Y)
 
 
 def input_gradient(axes: Axes, G: np.ndarray, W: np.ndarray, D: np.ndarray) -> None:
-    """D = G W*: half spectra of output gradients (.., K), lines of kernels (.., C, K) and half
+    """D = G W*^T: half spectra of output gradients (.., K), lines of kernels (.., C, K) and half
     spectra of input gradients (.., C), where tiles overlap and are added."""
-    axis, dtype = axes[0], W.dtype
-    n, inside = axis.edge, G.shape[1] % axis.step == 0
-    left = complex_to_factor(n, _outputs(axis), "left", False, dtype, inside), G
-    kernels = complex_to_factor(n, (0, axis.kernel), "right", True, dtype, True), W.swapaxes(4, 5)
-    back = complex_to_complex(n, 1, (0, n), (0, n), True, dtype, inside), D
-    _run(axes, -(-G.shape[1] // axis.step), left, kernels, back, cleared=D.shape[1])
+    _run("input_gradient", axes, G, W.swapaxes(4, 5), D)
 
 
 def kernel_gradient(axes: Axes, X: np.ndarray, G: np.ndarray, W: np.ndarray) -> None:
     """W = X*^T G summed over tiles: half spectra of inputs (.., C) and output gradients (.., K),
     lines of kernel gradients (.., C, K)."""
-    axis, dtype = axes[0], W.dtype
-    n, inside = axis.edge, G.shape[1] % axis.step == 0
-    left = complex_to_factor(n, (0, n), "left", True, dtype, inside), X
-    kernels = complex_to_complex(n, 1, (0, n), (0, axis.kernel), False, dtype, True), W
-    right = complex_to_factor(n, _outputs(axis), "right", False, dtype, inside), G
-    _run(axes, -(-G.shape[1] // axis.step), left, kernels, right, summed=True)
-
-
-def _outputs(axis: AxisTiles) -> Points:
-    """Points of a tile that are its outputs."""
-    return (axis.kernel - 1, axis.outputs)
+    _run("kernel_gradient", axes, X, W, G)
 
 
 def _run(
-    axes: Axes,
-    tiles: int,
-    left: tuple[Compiled, np.ndarray],
-    kernels: tuple[Compiled, np.ndarray],
-    other: tuple[Compiled, np.ndarray],
-    *,
-    summed: bool = False,
-    cleared: int = 0,
+    which: Product, axes: Axes, left: np.ndarray, kernels: np.ndarray, other: np.ndarray
 ) -> None:
-    """Run the loops over `tiles` tiles along depth: the product of each map with kernels, or the
-    kernels `summed` over them, by (how it is transformed along depth, array) of each. The first
-    `cleared` planes of `other` are set to zero before."""
+    arrays = (left, kernels, other)
+    shapes = tuple(shape for array in arrays for shape in (array.shape, array.strides))
+    call, at, scratch_bytes = _prepared(which, axes, kernels.dtype, shapes)
+    scratch = empty((scratch_bytes,), np.uint8)
+    start = scratch.ctypes.data
+    call(*(array.ctypes.data for array in arrays), *(start + n for n in at))
+
+
+@cache
+def _prepared(
+    which: Product, axes: Axes, dtype: np.dtype[Any], shapes: tuple[tuple[int, ...], ...]
+) -> tuple[Call, list[int], int]:
+    """(call for arrays of these shapes and strides, where factors, product and planes of kernels
+    begin in its scratch, bytes of the scratch)."""
     axis, b, c = axes
-    dtype = kernels[1].dtype
-    plane_tiles, inner = left[1].shape[3:]
-    kernel_rows, columns = kernels[1].shape[4:]
+    left_shape, left_strides, lines_shape, lines_strides, other_shape, other_strides = shapes
+    summed, adding = which == "kernel_gradient", which == "input_gradient"
+    n, outputs, points = axis.edge, (axis.kernel - 1, axis.outputs), (0, axis.kernel)
+    size = (left_shape if adding else other_shape)[1]  # outputs along depth
+    tiles, inside = -(-size // axis.step), size % axis.step == 0
+    left = complex_to_factor(n, outputs if adding else (0, n), "left", summed, dtype, inside)
+    if summed:
+        kernels = complex_to_complex(n, 1, (0, n), points, False, dtype, True)
+        other = complex_to_factor(n, outputs, "right", False, dtype, inside)
+    else:
+        kernels = complex_to_factor(n, points, "right", adding, dtype, True)
+        wanted = (0, n) if adding else outputs
+        other = complex_to_complex(n, 1, (0, n), wanted, adding, dtype, inside)
+    plane_tiles, inner = left_shape[3:]
+    kernel_rows, columns = lines_shape[4:]
     # Whole lines of the cache, whatever the registers.
     width = padded(columns, dtype) * dtype.itemsize
     vectors = width // registers().bytes
@@ -107,7 +103,11 @@ def _run(
     groups = -(-plane_tiles // max(1, _TILES_BYTES // each))
     at_once = -(-plane_tiles // groups)
     rows = along * at_once
-    arguments = {
+    arguments, planes_bytes = kernel_planes.arguments(
+        axes, dtype, lines_shape, lines_strides, back=summed
+    )
+    arguments |= Frequencies(b.edge, c.edge).arguments()
+    arguments |= {
         "tiles": tiles,
         "step": axis.step,
         "phases": axis.phases,
@@ -115,43 +115,40 @@ def _run(
         "plane_tiles": plane_tiles,
         "at_once": at_once,
         "edge": axis.edge,
-        "cleared": cleared,
-        "kernel_codelet": kernels[0].address,
+        "cleared": other_shape[1] if adding else 0,
+        "kernel_codelet": kernels.address,
         "kernel_rows": kernel_rows,
         "wides": vectors // 2,
         "narrows": vectors % 2,
     }
-    arguments |= Frequencies(b.edge, c.edge).arguments()
-    for name, size in (("wide", 2), ("narrow", 1)):
-        arguments[name] = product(size, False, dtype).address
-        arguments[f"{name}_add"] = product(size, True, dtype).address
-    for name, (codelet, half) in (("left", left), ("other", other)):
+    for name, registers_of in (("wide", 2), ("narrow", 1)):
+        arguments[name] = product(registers_of, False, dtype).address
+        arguments[f"{name}_add"] = product(registers_of, True, dtype).address
+    for name, codelet, shape, strides, row in (
+        ("left", left, left_shape, left_strides, inner * dtype.itemsize),
+        ("other", other, other_shape, other_strides, width),
+    ):
+        packed = row == strides[3] == shape[4] * dtype.itemsize
         arguments |= {
-            name: half.ctypes.data,
             f"{name}_codelet": codelet.address,
-            f"{name}_size": half.shape[1],
-            f"{name}_columns": half.shape[4],
-            f"{name}_packed": int(
-                half.strides[3] == half.shape[4] * dtype.itemsize
-                and (name == "left" or half.strides[3] == width)
-            ),
+            f"{name}_size": shape[1],
+            f"{name}_columns": shape[4],
+            f"{name}_packed": int(packed),
         }
         steps = ("f", "depth", "part", "row")
-        arguments |= {f"{name}_{s}": n for s, n in zip(steps, half.strides[:4], strict=True)}
-    planes_of_kernels, planes = kernel_planes.bind(axes, kernels[1], width, back=summed)
-    arguments |= planes_of_kernels
-    scratch = [planes]
-    for factor, parts, count, size in (
+        arguments |= {f"{name}_{s}": step for s, step in zip(steps, strides[:4], strict=True)}
+    begin, total = [0], planes_bytes
+    for factor, parts, count, row in (
         ("L", 3, rows, inner * dtype.itemsize),
         ("R", 2, rows if summed else inner, width),
         ("P", 2, inner if summed else rows, width),
     ):
-        part = odd_lines(count * size)
-        memory = empty((axis.edge, parts * part), np.uint8)
-        arguments |= {f"{factor}_f": parts * part, f"{factor}_part": part}
-        arguments |= {factor: memory.ctypes.data, f"{factor}_row": size}
-        scratch.append(memory)
-    (_kernel_product if summed else _map_product)(dtype)(**arguments)
+        part = odd_lines(count * row)
+        arguments |= {f"{factor}_f": parts * part, f"{factor}_part": part, f"{factor}_row": row}
+        begin.append(total)
+        total += axis.edge * parts * part
+    loops = (_kernel_product if summed else _map_product)(dtype)
+    return loops.bind("left", "S", "other", "F", *"LRP", **arguments), begin, total
 
 
 @cache

@@ -1,6 +1,8 @@
-"""Convolution without transforms, by loops compiled for its channels (see `direct_code`).
+"""Convolution without transforms, by loops compiled for its channels (see `direct_code`), or on
+planes of voxels where these are few (see `narrow`).
 
-Every output is one sum over taps and input channels, in one order wherever it is computed. Kernel
+Every output is one sum over taps and input channels (of large kernels: a sum of those of its
+planes), in one order wherever it is computed. Kernel
 gradients sum over chunks of voxels that stay in cache; where they are cut depends on shapes only.
 """
 
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from znn_dask.kernels import direct_code
+from znn_dask.kernels import direct_code, narrow
 from znn_dask.kernels.direct_code import lanes
 from znn_dask.kernels.geometry import (
     Box,
@@ -26,6 +28,7 @@ from znn_dask.kernels.shape import ConvolutionShape
 # lose fewer digits.
 _CHUNK_BYTES = 1 << 19
 _CHUNK_VOXELS = 1 << 13
+_LONG_SUM = 512  # products of a plane of taps from which on planes are summed apart
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,11 @@ class Direct(ConvolutionShape):
     def forward(
         self, X: np.ndarray, W: np.ndarray, block: Box, accumulate: np.ndarray | None = None
     ) -> np.ndarray:
-        x = self._region(X, self.input_box(block))
-        y = self._correlate(x, W[::-1, ::-1, ::-1], box_shape(block), (0, 0, 0), x.shape[:3])
+        x, w, size = self._region(X, self.input_box(block)), W[::-1, ::-1, ::-1], box_shape(block)
+        if narrow.suits(self.channels[1], self.kernel, size, self.dtype):
+            y = narrow.correlate(x, w, size, self.dilation, full=False)
+        else:
+            y = self._correlate(x, w, size, (0, 0, 0), x.shape[:3])
         if accumulate is None:
             return y
         accumulate += y
@@ -78,16 +84,20 @@ class Direct(ConvolutionShape):
         out[block] = g
 
     def input_gradient(self, G: np.ndarray, W: np.ndarray, block: Box) -> np.ndarray:
-        g = G[block]
+        g, w, size = G[block], W.swapaxes(3, 4), box_shape(self.input_box(block))
+        if narrow.suits(self.channels[0], self.kernel, size, self.dtype):
+            return narrow.correlate(g, w, size, self.dilation, full=True)
         low = tuple((k - 1) * s for k, s in zip(self.kernel, self.dilation, strict=True))
         high = tuple(n + m for n, m in zip(g.shape[:3], low, strict=True))
         lines = zeros((*g.shape[:2], high[2] + low[2], self.channels[1]), self.dtype)
         lines[:, :, low[2] : high[2]] = g
-        return self._correlate(lines, W.swapaxes(3, 4), box_shape(self.input_box(block)), low, high)
+        return self._correlate(lines, w, size, low, high)
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
         x = X[:, :, :, channels]
         inputs, outputs = x.shape[3], self.channels[1]
+        if narrow.suits(outputs, self.kernel, self.output_size, self.dtype):
+            return narrow.kernel_gradient(x, G, self.kernel, self.dilation)
         padded = lanes(outputs, self.dtype).padded
         total = zeros((*self.kernel, inputs, padded), self.dtype)
         x_strides, g_strides = _steps(x), _steps(G)
@@ -100,12 +110,8 @@ class Direct(ConvolutionShape):
                 *(*box_shape(chunk), *self.kernel, *self.dilation),
                 *(*x_strides[:2], *g_strides[:2]),
             )
-            compiled(
-                x=x[self.input_box(chunk)].ctypes.data,
-                g=G[chunk].ctypes.data,
-                total=total.ctypes.data,
-                **dict(zip(direct_code.KERNEL_GRADIENT, integers, strict=True)),
-            )
+            starts = (x[self.input_box(chunk)].ctypes.data, G[chunk].ctypes.data)
+            compiled.given(integers)(*starts, total.ctypes.data)
         return total[::-1, ::-1, ::-1, :, :outputs].copy()
 
     def _correlate(
@@ -125,21 +131,17 @@ class Direct(ConvolutionShape):
         x_strides, w_strides = _steps(x), _steps(w)
         if w.shape[:3] == (1, 1, 1) and x.flags.c_contiguous:  # one long line
             size = high = (1, 1, math.prod(size))
-        block = -(-size[2] // -(-size[2] // out.sums))
+        block = direct_code.block(out, size[2], w.shape[2], self.dilation[2], low[2], high[2])
         compiled = direct_code.correlate(
-            self.dtype, x_strides[2], w_strides[3], inputs, outputs, block
+            *(self.dtype, x_strides[2], w_strides[3], inputs, outputs, block),
+            by_planes=w.shape[1] * w.shape[2] * inputs >= _LONG_SUM,
         )
         start = x.ctypes.data - (low[0] * x.strides[0] + low[1] * x.strides[1])
         integers = (
             *(*size, *w.shape[:3], *low, *high, *self.dilation),
             *(*x_strides[:2], *w_strides[:3]),
         )
-        compiled(
-            x=start,
-            w=w.ctypes.data,
-            y=y.ctypes.data,
-            **dict(zip(direct_code.CORRELATE, integers, strict=True)),
-        )
+        compiled.given(integers)(start, w.ctypes.data, y.ctypes.data)
         return y
 
     def _region(self, X: np.ndarray, box: Box) -> np.ndarray:

@@ -21,7 +21,7 @@ import numpy as np
 from znn_dask.kernels.codelets import ALL, complex_to_complex, half_to_real, real_to_half
 from znn_dask.kernels.formulas import Formula
 from znn_dask.kernels.geometry import AxisTiles
-from znn_dask.kernels.jit import Compiled
+from znn_dask.kernels.jit import Call, Compiled
 from znn_dask.kernels.memory import ALIGNMENT, empty
 from znn_dask.kernels.planes import choose
 from znn_dask.kernels.values import Integer
@@ -70,78 +70,89 @@ def scratch_bytes(axes: Axes, rows: int, columns: int, dtype: np.dtype[Any]) -> 
 def to_lines(axes: Axes, kernels: np.ndarray, lines: np.ndarray) -> None:
     """Transform kernels (depth, b, c, row, column) along c into `lines`, divided by the number of
     points of a tile: nowhere else is anything divided."""
-    c, dtype = axes[2], lines.dtype
-    scale = dtype.type(1 / math.prod(axis.edge for axis in axes))
-    points = empty(kernels.shape, dtype)
-    np.multiply(kernels, scale, out=points)
-    codelet = real_to_half(c.edge, (0, c.kernel), dtype, True)
-    _all_lines(dtype)(
-        codelet=codelet.address,
-        lines=points.shape[0] * points.shape[1],
-        rows=points.shape[3],
-        columns=points.shape[4],
-        source=points.ctypes.data,
-        source_line=points.strides[1],
-        source_row=points.strides[3],
-        source_step=points.strides[2],
-        source_part=0,
-        target=lines.ctypes.data,
-        target_line=lines.strides[2],
-        target_row=lines.strides[4],
-        target_step=lines.strides[0],
-        target_part=lines.strides[3],
-    )
+    points = empty(kernels.shape, lines.dtype)
+    np.multiply(kernels, _scale(axes, lines.dtype), out=points)
+    strides = points.strides, lines.strides
+    call = _prepared_lines(axes[2], lines.dtype, points.shape, *strides, back=False)
+    call(points.ctypes.data, lines.ctypes.data)
 
 
 def from_lines(axes: Axes, lines: np.ndarray, kernels: np.ndarray) -> None:
     """The way back of `to_lines`, into gradients of kernels."""
-    c, dtype = axes[2], lines.dtype
-    scale = dtype.type(1 / math.prod(axis.edge for axis in axes))
-    points = empty(kernels.shape, dtype)
-    codelet = half_to_real(c.edge, (0, c.kernel), False, dtype, True)
-    _all_lines(dtype)(
-        codelet=codelet.address,
-        lines=points.shape[0] * points.shape[1],
-        rows=points.shape[3],
-        columns=points.shape[4],
-        source=lines.ctypes.data,
-        source_line=lines.strides[2],
-        source_row=lines.strides[4],
-        source_step=lines.strides[0],
-        source_part=lines.strides[3],
-        target=points.ctypes.data,
-        target_line=points.strides[1],
-        target_row=points.strides[3],
-        target_step=points.strides[2],
-        target_part=0,
-    )
-    np.multiply(points, scale, out=kernels)
+    points = empty(kernels.shape, lines.dtype)
+    strides = points.strides, lines.strides
+    call = _prepared_lines(axes[2], lines.dtype, points.shape, *strides, back=True)
+    call(lines.ctypes.data, points.ctypes.data)
+    np.multiply(points, _scale(axes, lines.dtype), out=kernels)
+
+
+def _scale(axes: Axes, dtype: np.dtype[Any]) -> Any:
+    return dtype.type(1 / math.prod(axis.edge for axis in axes))
+
+
+@cache
+def _prepared_lines(
+    c: AxisTiles,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    points: tuple[int, ...],
+    lines: tuple[int, ...],
+    *,
+    back: bool,
+) -> Call:
+    """Call for kernels of this shape, strides of their points and strides of their lines."""
+    if back:
+        codelet = half_to_real(c.edge, (0, c.kernel), False, dtype, True)
+    else:
+        codelet = real_to_half(c.edge, (0, c.kernel), dtype, True)
+    arguments = {
+        "codelet": codelet.address,
+        "lines": shape[0] * shape[1],
+        "rows": shape[3],
+        "columns": shape[4],
+    }
+    of_points = (points[1], points[3], points[2], 0)
+    of_lines = (lines[2], lines[4], lines[0], lines[3])
+    both = (of_lines, of_points) if back else (of_points, of_lines)
+    for name, steps in zip(("source", "target"), both, strict=True):
+        names = (f"{name}_{what}" for what in ("line", "row", "step", "part"))
+        arguments |= zip(names, steps, strict=True)
+    return _all_lines(dtype).bind("source", "target", **arguments)
 
 
 @cache
 def _all_lines(dtype: np.dtype[Any]) -> Compiled:
     f = Formula("lines_of_kernels", _LINES, dtype)
     with f.loop(f["lines"]) as line, f.loop(f["rows"]) as row:
-        for_both: list[Integer | int] = []
-        for name in ("source", "target"):
-            start = f[name] + f[f"{name}_line"] * line + f[f"{name}_row"] * row
-            for_both += [start, f[f"{name}_step"], f[f"{name}_part"], ALL]
-            for_both += [0] if name == "source" else []
-        f.call(f["codelet"], *for_both, f["columns"])
+        source, target = (
+            f[name] + f[f"{name}_line"] * line + f[f"{name}_row"] * row
+            for name in ("source", "target")
+        )
+        f.call(
+            f["codelet"],
+            *(source, f["source_step"], f["source_part"], ALL, 0),
+            *(target, f["target_step"], f["target_part"], ALL, f["columns"]),
+        )
     return f.compile()
 
 
-def bind(
-    axes: Axes, lines: np.ndarray, width: int, *, back: bool
-) -> tuple[dict[str, int], np.ndarray]:
-    """Arguments of `forward`, or `back` of `inverse`, for `lines`, of which the last two axes may
-    be swapped, and the memory of planes with rows of `width` bytes."""
-    (depth, b, _), dtype = axes, lines.dtype
-    rows, columns = lines.shape[4:]
+def arguments(
+    axes: Axes,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    *,
+    back: bool,
+) -> tuple[dict[str, int], int]:
+    """Arguments of `forward`, or `back` of `inverse`, but for the addresses of lines "S" and planes
+    "F", and the bytes of the planes. For lines of this shape and these strides, of which the last
+    two axes may be swapped."""
+    depth, b, _ = axes
+    rows, columns = shape[4:]
+    width = padded(columns, dtype) * dtype.itemsize
     part = odd_lines(rows * width)
-    planes = empty((b.edge, depth.kernel * 2 * part), np.uint8)
-    transposed = lines.strides[5] != dtype.itemsize
-    whole = lines.strides[4] == width and not transposed
+    transposed = strides[5] != dtype.itemsize
+    whole = strides[4] == width and not transposed
     if back:
         along_b = complex_to_complex(b.edge, 1, (0, b.edge), (0, b.kernel), False, dtype, True)
         real_along_b = half_to_real(b.edge, (0, b.kernel), False, dtype, True)
@@ -150,24 +161,22 @@ def bind(
             b.edge, -1, (0, b.kernel), (0, b.edge), False, dtype, True, transposed
         )
         real_along_b = real_to_half(b.edge, (0, b.kernel), dtype, True, transposed)
-    arguments = {
+    given = {
         "kernel_depth": depth.kernel,
         "kernel_b": b.kernel,
         "kernel_columns": rows * width // dtype.itemsize,
         "along_b": along_b.address,
         "real_along_b": real_along_b.address,
-        "S": lines.ctypes.data,
-        "F": planes.ctypes.data,
-        "F_f": planes.strides[0],
+        "S_rows": 1 if whole else rows,
+        "S_columns": rows * width // dtype.itemsize if whole else columns,
+        "F_f": depth.kernel * 2 * part,
         "F_depth": 2 * part,
         "F_part": part,
         "F_row": width,
-        "S_rows": 1 if whole else rows,
-        "S_columns": rows * width // dtype.itemsize if whole else columns,
     }
     steps = (("S_fc", 0), ("S_line", 2), ("S_part", 3), ("S_row", 4), ("S_column", 5))
-    arguments |= {name: lines.strides[axis] for name, axis in steps}
-    return arguments, planes
+    given |= {name: strides[axis] for name, axis in steps}
+    return given, b.edge * depth.kernel * 2 * part
 
 
 def forward(f: Formula, fc: Integer) -> None:

@@ -11,7 +11,7 @@ drop what is zero, known already or wanted by nobody, and for functions that cal
 They are two because neither could say the other's kernels as briefly; `jit` compiles both.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -104,12 +104,16 @@ class Loops:
         a = self.larger(self.integer(a), 0)
         return self._build.sdiv(self.sum(a, self.difference(b, 1)), self.integer(b))
 
+    def quotient(self, a: Any, b: Any) -> Any:
+        """a / b rounded down; neither is negative."""
+        return self._build.udiv(self.integer(a), self.integer(b))
+
     def whole(self, a: Any, b: int) -> Any:
         """The largest multiple of b, a power of two, that does not exceed a."""
         return self._build.and_(self.integer(a), self.integer(-b))
 
     @contextmanager
-    def loop(self, start: Any, stop: Any, step: int = 1) -> Iterator[Any]:
+    def loop(self, start: Any, stop: Any, step: Any = 1) -> Iterator[Any]:
         """The statements inside, for start, start + step, .. below stop."""
         build = self._build
         with build.goto_entry_block():
@@ -172,6 +176,41 @@ class Loops:
         arguments = [address, _LANE(self._align), mask, self.zero(width)]
         return self._call(name, vector, arguments)
 
+    def load_apart(self, pointer: Any, step: Any, mask: Any) -> Any:
+        """Elements `step` apart, where `mask` is set; the others are zero and not read."""
+        width = mask.type.count
+        addresses = self._addresses(pointer, step, width)
+        vector = ir.VectorType(self.real, width)
+        name = f"llvm.masked.gather.v{width}{self._suffix}.v{width}p0"
+        return self._call(name, vector, [addresses, _LANE(self._align), mask, self.zero(width)])
+
+    def first_lanes(self, count: Any, width: int) -> Any:
+        """Mask of the first `count` lanes, or all."""
+        numbers = ir.Constant(ir.VectorType(_INTEGER, width), list(range(width)))
+        return self._build.icmp_signed("<", numbers, self._spread(self.integer(count), width))
+
+    def store_apart(self, value: Any, pointer: Any, step: Any) -> None:
+        """Write the elements `step` apart."""
+        width = value.type.count
+        addresses = self._addresses(pointer, step, width)
+        name = f"llvm.masked.scatter.v{width}{self._suffix}.v{width}p0"
+        arguments = [value, addresses, _LANE(self._align), _mask(width, width)]
+        self._call(name, ir.VoidType(), arguments)
+
+    def _addresses(self, pointer: Any, step: Any, width: int) -> Any:
+        numbers = ir.Constant(ir.VectorType(_INTEGER, width), list(range(width)))
+        first = self._spread(self._build.ptrtoint(pointer, _INTEGER), width)
+        steps = self._spread(self.product(step, self._align), width)
+        integers = self._build.add(first, self._build.mul(numbers, steps))
+        return self._build.inttoptr(integers, ir.VectorType(pointer.type, width))
+
+    def store_where(self, value: Any, pointer: Any, mask: Any) -> None:
+        """Write the elements where `mask` is set."""
+        width = value.type.count
+        address = self._build.bitcast(pointer, ir.PointerType(value.type))
+        name = f"llvm.masked.store.v{width}{self._suffix}.p0"
+        self._call(name, ir.VoidType(), [value, address, _LANE(self._align), mask])
+
     def store(self, value: Any, pointer: Any, width: int, lanes: int | None = None) -> None:
         """Write the first `lanes` (or all) of `width` elements."""
         address = self._build.bitcast(pointer, ir.PointerType(value.type))
@@ -213,6 +252,13 @@ class Loops:
 
     def choose(self, where: Any, a: Any, b: Any) -> Any:
         return self._build.select(where, a, b)
+
+    def shuffle(self, a: Any, b: Any, lanes: Iterable[int]) -> Any:
+        """Lane i is lane lanes[i] of a followed by b."""
+        numbers = list(lanes)
+        return self._build.shuffle_vector(
+            a, b, ir.Constant(ir.VectorType(_LANE, len(numbers)), numbers)
+        )
 
     def add(self, a: Any, b: Any) -> Any:
         return self._build.fadd(a, b)

@@ -4,6 +4,7 @@ step takes while it runs. Tests compare both with what is really allocated."""
 import math
 from collections.abc import Iterable
 
+from znn_dask.kernels import narrow, narrow_code
 from znn_dask.kernels.convolution import Convolution
 from znn_dask.kernels.geometry import Box, Triple, box_shape
 from znn_dask.kernels.memory import requested_bytes
@@ -40,15 +41,23 @@ def kernel_spectrum_bytes(convolution: Convolution) -> int:
     return requested_bytes(convolution.allocate_kernel_spectrum)
 
 
+def forward_product(convolution: Convolution, block: Box) -> int:
+    """Of the product of spectra for a block of the output; 0 where it is the output."""
+    if not convolution.transforms:
+        return 0
+    share = math.prod(box_shape(block)) / math.prod(convolution.output_size)
+    return math.ceil(share * gradient_spectrum_bytes(convolution))
+
+
 def forward_scratch(convolution: Convolution, block: Box) -> int:
     """While a block of the output is made; the block itself not counted."""
     if not convolution.transforms:
-        return _kernel_bytes(convolution)
+        inputs = box_shape(convolution.input_box(block))
+        planes = _plane_bytes(convolution, inputs, convolution.channels[1])
+        return _kernel_bytes(convolution) + sum(convolution.channels) * planes
+    product = forward_product(convolution, block)
     if isinstance(convolution, WholeMap):  # as many points as spectra, of inputs or of outputs
-        outputs = gradient_spectrum_bytes(convolution)
-        return max(input_spectrum_bytes(convolution), 2 * outputs)
-    share = math.prod(box_shape(block)) / math.prod(convolution.output_size)
-    product = math.ceil(share * gradient_spectrum_bytes(convolution))
+        return max(input_spectrum_bytes(convolution), 2 * product)
     return product + min(product, _PART_BYTES) + _tiled_scratch(convolution)
 
 
@@ -60,6 +69,9 @@ def backward_scratch(convolution: Convolution, block: Box) -> int:
     if convolution.transforms:
         product = input_spectrum_bytes(convolution, block)
         return product + min(product, _PART_BYTES) + _tiled_scratch(convolution)
+    inputs = box_shape(convolution.input_box(block))
+    if planes := _plane_bytes(convolution, inputs, convolution.channels[0]):
+        return sum(convolution.channels) * planes
     z, y, x = box_shape(block)
     lines = z * y * (x + 2 * (convolution.kernel[2] - 1) * convolution.dilation[2])
     padded = lines * convolution.channels[1] * convolution.dtype.itemsize
@@ -70,6 +82,11 @@ def kernel_gradient_scratch(convolution: Convolution, channels: slice) -> int:
     """While the gradient of a slice of input channels is made, itself counted."""
     share = (channels.stop - channels.start) / convolution.channels[0]
     kernels = _kernel_bytes(convolution)
+    outputs = convolution.channels[1]
+    if planes := _plane_bytes(convolution, convolution.input_size, outputs):
+        maps = channels.stop - channels.start + outputs
+        sums = narrow_code.gradient_lanes(convolution.dtype) * kernels
+        return math.ceil(maps * planes + share * (sums + kernels))
     if isinstance(convolution, WholeMap):  # conjugate inputs, and the points of one input channel
         sums = kernel_spectrum_bytes(convolution)
         spectra = sums + input_spectrum_bytes(convolution)
@@ -93,6 +110,15 @@ def residue_bytes(outputs: Triple, channels: int) -> int:
     """Of what the backward pass of a block needs: a byte per voxel, which value was the maximum or
     whether it was dropped."""
     return math.prod(outputs) * channels
+
+
+def _plane_bytes(convolution: Convolution, inputs: Triple, lanes: int) -> int:
+    """Of one channel of a region of `inputs` or of its outputs, copied to planes; 0 if they are
+    not, as the `lanes` channels are enough."""
+    narrow_layer = narrow.suits(lanes, convolution.kernel, inputs, convolution.dtype)
+    if convolution.transforms or not narrow_layer:
+        return 0
+    return math.prod(inputs) * convolution.dtype.itemsize
 
 
 def _tiled_scratch(convolution: Convolution) -> int:

@@ -18,7 +18,6 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
@@ -113,11 +112,11 @@ class Tiled(ConvolutionShape):
     def input_spectrum(self, x: np.ndarray, block: Box, out: np.ndarray) -> None:
         inputs = self._inputs(block)
         x = self._by_axes(x)[inputs]
-        planes.forward(self._plane, x, _at(out, inputs), self._points("all"))
+        planes.forward(self._plane, x, _at(out, inputs), self._points["all"])
 
     def gradient_spectrum(self, g: np.ndarray, block: Box, out: np.ndarray) -> None:
         outputs = _at(out, self._outputs(block))
-        planes.forward(self._plane, self._by_axes(g), outputs, self._points("outputs"))
+        planes.forward(self._plane, self._by_axes(g), outputs, self._points["outputs"])
 
     def kernel_spectrum(self, w: np.ndarray, channels: slice, out: np.ndarray) -> None:
         part = w.transpose(*self.axes, 3, 4)[:, :, :, channels]
@@ -138,7 +137,7 @@ class Tiled(ConvolutionShape):
 
     def output(self, product: np.ndarray, block: Box) -> np.ndarray:
         y = empty((*box_shape(block), self.channels[1]), self.dtype)
-        points = self._points("outputs")
+        points = self._points["outputs"]
         planes.inverse(self._plane, product, self._by_axes(y), points, add=False)
         return y
 
@@ -146,9 +145,8 @@ class Tiled(ConvolutionShape):
         dx = zeros((*box_shape(self.input_box(block)), self.channels[0]), self.dtype)
         rows = _length(self._inputs(block))
         half = self._half_spectrum(rows, self.plane_tiles, self.channels[0])
-        G = _at(G, self._outputs(block))
-        depth.input_gradient(self._axes, G, W, half)
-        planes.inverse(self._plane, half, self._by_axes(dx), self._points("all"), add=True)
+        depth.input_gradient(self._axes, _at(G, self._outputs(block)), W, half)
+        planes.inverse(self._plane, half, self._by_axes(dx), self._points["all"], add=True)
         return dx
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
@@ -166,26 +164,24 @@ class Tiled(ConvolutionShape):
 
     # ---- shapes
 
-    @property
+    @cached_property
     def _axes(self) -> Axes:
         depth, b, c = (self.grid.axes[a] for a in self.axes)
         return (depth, b, c)
 
-    @property
+    @cached_property
     def _plane(self) -> planes.Plane:
         _, b, c = self._axes
         return (b, c)
 
-    def _points(self, which: Literal["all", "outputs"]) -> tuple[Points, Points]:
+    @cached_property
+    def _points(self) -> dict[str, tuple[Points, Points]]:
         """(first, count) of the points of a tile along b and c."""
-        b, c = (
-            {
-                "all": (0, axis.edge),
-                "outputs": (axis.kernel - 1, axis.outputs),
-            }[which]
-            for axis in self._plane
-        )
-        return (b, c)
+        b, c = self._plane
+        return {
+            "all": ((0, b.edge), (0, c.edge)),
+            "outputs": ((b.kernel - 1, b.outputs), (c.kernel - 1, c.outputs)),
+        }
 
     def _outputs(self, block: Box) -> slice:
         """Outputs of `block` along depth. Raises ValueError where it cuts through tiles."""
@@ -194,8 +190,8 @@ class Tiled(ConvolutionShape):
 
     def _inputs(self, block: Box) -> slice:
         """Inputs that `block` reads along depth."""
-        self.grid.check(block)
-        return self.input_box(block)[self.axes[0]]
+        outputs, depth = self._outputs(block), self._axes[0]
+        return slice(outputs.start, outputs.stop + (depth.kernel - 1) * depth.dilation)
 
     def _by_axes(self, array: np.ndarray) -> np.ndarray:
         """View (depth, b, c, channel) of (z, y, x, channel)."""
@@ -206,20 +202,14 @@ class Tiled(ConvolutionShape):
     def _half_spectrum(self, depth: int, rows: int, columns: int) -> np.ndarray:
         """Array (frequencies of the plane, depth, 2, rows, columns), see `planes`. In memory the
         planes lie one after the other."""
-        item = self.dtype.itemsize
-        one, plane = self._apart(rows, columns)
-        padded = empty((depth, plane // item), self.dtype)[
-            :, : self.plane_frequencies * one // item
-        ]
-        used = padded.reshape(depth, -1, one // item)[:, :, : 2 * rows * columns]
-        return used.reshape(depth, -1, 2, rows, columns).transpose(1, 0, 2, 3, 4)
-
-    def _apart(self, rows: int, columns: int) -> tuple[int, int]:
-        """Bytes from one frequency of a plane to the next, and from one plane to the next."""
-        one = 2 * rows * columns * self.dtype.itemsize
+        item, frequencies = self.dtype.itemsize, self.plane_frequencies
+        one = 2 * rows * columns * item  # bytes from one frequency of a plane to the next
         if one >= _WORTH_PADDING:
             one = odd_lines(one)
-        return one, odd_lines(self.plane_frequencies * one)
+        plane = odd_lines(frequencies * one)  # from one plane to the next
+        strides = (one, plane, rows * columns * item, columns * item, item)
+        memory = empty((depth * plane // item,), self.dtype)
+        return np.ndarray((frequencies, depth, 2, rows, columns), self.dtype, memory, 0, strides)
 
 
 def _length(part: slice) -> int:

@@ -1,0 +1,269 @@
+"""The loops of direct convolution for few channels: lanes along the voxels (see `loops`).
+
+Maps are copied to planes, one per channel and z, whose lines follow each other at one pitch. Then
+every tap is a shift of the flat index, and a vector of voxels is multiplied by one number of the
+kernel. At the end of each line a vector holds voxels that nobody wants.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from itertools import chain, pairwise
+
+import numpy as np
+
+from znn_dask.kernels.jit import Compiled, registers
+from znn_dask.kernels.loops import Loops, Value
+
+_GRADIENT_BYTES = 64  # of a vector of sums of a kernel gradient, on every machine: it decides bits
+
+
+def gradient_lanes(dtype: np.dtype[np.floating]) -> int:
+    """Voxels whose products are added separately, up to the end, in a kernel gradient."""
+    return _GRADIENT_BYTES // dtype.itemsize
+
+
+def voxel_lanes(dtype: np.dtype[np.floating]) -> int:
+    """Voxels of a vector in `correlate`."""
+    return registers().bytes // dtype.itemsize
+
+
+def most_vectors(outputs: int) -> int:
+    """Vectors of voxels whose sums for a group of output channels fit into the registers."""
+    group = max(len(g) for g in _groups(outputs, _most_outputs()))
+    return max(1, (registers().count - 2 - group) // group)
+
+
+def _most_outputs() -> int:
+    return 6 if registers().count >= 32 else 3
+
+
+def _groups(count: int, most: int) -> list[range]:
+    """`count` things in groups of at most `most`, as equal as possible."""
+    groups = -(-count // most)
+    cuts = [i * count // groups for i in range(groups + 1)]
+    return [range(a, b) for a, b in pairwise(cuts)]
+
+
+PLANES = (
+    *("nc", "nz", "ny", "nx"),
+    *("xz", "xy", "xx"),  # strides of x
+    *("pc", "pz", "py"),  # strides of p
+)
+
+
+@cache
+def planes(dtype: np.dtype[np.floating]) -> Compiled:
+    """Copy x (z, y, x, c) to p (c, z, y, x), called with x, p and PLANES."""
+    code = Loops("planes", dtype, ("x", "p"), PLANES)
+    width = voxel_lanes(dtype)
+    x_strides, p_strides = code.arguments("xz", "xy", "xx"), code.arguments("pz", "py")
+    with (
+        code.loop(0, code["nz"]) as z,
+        code.loop(0, code["ny"]) as y,
+        code.loop(0, code["nx"], width) as x,
+    ):
+        mask = code.first_lanes(code.difference(code["nx"], x), width)
+        source = code.at(code["x"], code.dot((z, y, x), x_strides))
+        target = code.at(code["p"], code.sum(code.dot((z, y), p_strides), x))
+        with code.loop(0, code["nc"]) as c:
+            voxels = code.load_apart(code.at(source, c), code["xx"], mask)
+            code.store_where(voxels, code.at(target, code.product(c, code["pc"])), mask)
+    return code.compile()
+
+
+CORRELATE = (
+    *("nz", "count"),  # outputs: planes, and flat positions in each
+    *("kz", "ky", "kx"),  # taps
+    *("lz", "ly"),  # first plane and line that hold anything but zeros
+    *("hz", "hy"),  # and those after the last
+    *("sz", "sy", "sx"),  # dilation
+    "pitch",  # of lines, in x and in y
+    *("xc", "xz"),  # strides of x
+    "yz",  # stride of y
+    *("wz", "wy", "wx"),  # strides of w
+)
+
+
+@cache
+def correlate(
+    dtype: np.dtype[np.floating], w_strides: tuple[int, int], inputs: int, outputs: int, block: int
+) -> Compiled:
+    """y[p] = sum_d x[p + d s] w[d], called with x, w, y and CORRELATE.
+
+    x is (c, z, flat), y (z, flat, outputs). Strides of w along input and output channels are
+    `w_strides`. Sums of `block` vectors, count or fewer voxels, are made together. Planes of x
+    outside [lz, hz) are not read; lines outside [ly, hy) are there and hold zeros.
+    """
+    code = Loops("narrow_correlate", dtype, ("x", "w", "y"), CORRELATE)
+    width = voxel_lanes(dtype)
+    span = block * width
+    pitch, (sz, sy, sx) = code["pitch"], code.arguments("sz", "sy", "sx")
+    for group in _groups(outputs, _most_outputs()):
+        sums = [[code.variable(width) for _ in range(block)] for _ in group]
+        with code.loop(0, code["nz"]) as z, code.loop(0, code["count"], span) as start:
+            # the last block overlaps the one before: equal values are written twice
+            p = code.smaller(start, code.difference(code["count"], span))
+            for row in sums:
+                for total in row:
+                    code.set(total, code.zero(width))
+            first, last = code.quotient(p, pitch), code.quotient(code.sum(p, span - 1), pitch)
+            with (
+                code.loop(*_taps(code, "z", z, z)) as dz,
+                code.loop(*_taps(code, "y", first, last)) as dy,
+                code.loop(0, code["kx"]) as dx,
+            ):
+                plane = code.product(code.sum(z, code.product(dz, sz)), code["xz"])
+                shift = code.dot((code.product(dy, sy), code.product(dx, sx)), (pitch, 1))
+                x = code.at(code["x"], code.sum(plane, shift, p))
+                w = code.at(code["w"], code.dot((dz, dy, dx), code.arguments("wz", "wy", "wx")))
+                _add_channels(code, sums, x, code.at(w, group[0] * w_strides[1]), inputs, w_strides)
+            place = code.sum(code.product(z, code["yz"]), code.product(p, outputs), group[0])
+            _store_by_voxels(code, sums, code.at(code["y"], place), outputs)
+    return code.compile()
+
+
+def _taps(code: Loops, axis: str, first: Value, last: Value) -> tuple[Value, Value]:
+    """Taps along an axis with which outputs from `first` to `last` read anything but zeros."""
+    low, high, step = code.arguments("l" + axis, "h" + axis, "s" + axis)
+    start = code.ceiling(code.difference(low, last), step)
+    stop = code.ceiling(code.difference(high, first), step)
+    return start, code.smaller(code["k" + axis], stop)
+
+
+def _add_channels(
+    code: Loops,
+    sums: Sequence[Sequence[Value]],
+    x: Value,
+    w: Value,
+    inputs: int,
+    w_strides: tuple[int, int],
+) -> None:
+    """sums[k][v] += sum_c x[c, v] w[c, k], one input channel after the other."""
+    width = code.get(sums[0][0]).type.count
+    unrolled = next(n for n in (5, 4, 3, 2, 1) if inputs % n == 0)
+    with code.loop(0, inputs, unrolled) as c:
+        for i in range(unrolled):
+            channel = code.sum(c, i)
+            voxels = code.base(x, code.product(channel, code["xc"]))
+            numbers = code.at(w, code.product(channel, w_strides[0]))
+            factors = [
+                code.spread(code.at(numbers, k * w_strides[1]), width) for k in range(len(sums))
+            ]
+            for v in range(len(sums[0])):
+                vector = code.load(code.at(voxels, v * width), width)
+                for row, factor in zip(sums, factors, strict=True):
+                    code.set(row[v], code.multiply_add(vector, factor, code.get(row[v])))
+
+
+def _store_by_voxels(code: Loops, sums: Sequence[Sequence[Value]], y: Value, outputs: int) -> None:
+    """Write sums[k][v] lane i to y[(v width + i) outputs + k]."""
+    group = len(sums)
+    for v in range(len(sums[0])):
+        rows = [code.get(row[v]) for row in sums]
+        width = rows[0].type.count
+        if group == outputs:
+            for j, vector in enumerate(_interleaved(code, rows)):
+                code.store(vector, code.at(y, (v * outputs + j) * width), width)
+        else:
+            for k, row in enumerate(rows):
+                code.store_apart(row, code.at(y, v * width * outputs + k), outputs)
+
+
+def _interleaved(code: Loops, rows: Sequence[Value]) -> list[Value]:
+    """The vectors (a0, b0, .., a1, b1, ..), .. of vectors a, b, ..."""
+    count, width = len(rows), rows[0].type.count
+    vectors = []
+    for j in range(count):
+        source = [divmod(j * width + lane, count) for lane in range(width)]
+        vector = code.zero(width)
+        for k, row in enumerate(rows):
+            lanes = [width + i if of == k else lane for lane, (i, of) in enumerate(source)]
+            vector = code.shuffle(vector, row, lanes)
+        vectors.append(vector)
+    return vectors
+
+
+KERNEL_GRADIENT = (
+    *("nz", "count"),  # voxels of g: planes, and flat positions in each
+    *("planes", "span"),  # of a chunk
+    *("kz", "ky", "kx"),  # taps
+    *("sz", "sy", "sx"),  # dilation
+    "pitch",  # of lines, in x and in g
+    *("xc", "xz"),  # strides of x
+    *("gc", "gz"),  # strides of g
+)
+
+
+@cache
+def kernel_gradient(dtype: np.dtype[np.floating], inputs: int, outputs: int) -> Compiled:
+    """dw[-d, c, k] = sum_p x[p + d s, c] g[p, k], called with x, g, total, dw and KERNEL_GRADIENT.
+
+    x is (c, z, flat), g (k, z, flat), both readable up to the next whole vector, where g is zero.
+    dw is (kz, ky, kx, inputs, outputs), contiguous; total, zeros at first, holds a vector for each
+    of its numbers. Chunks of `planes` and, within them, of `span` positions are summed one by one.
+    """
+    code = Loops("narrow_kernel_gradient", dtype, ("x", "g", "total", "dw"), KERNEL_GRADIENT)
+    width, pairs = gradient_lanes(dtype), inputs * outputs
+    room = registers().count * registers().bytes // _GRADIENT_BYTES
+    blocks = _groups(inputs, max(1, (room - 1 - outputs) // outputs))
+    with (
+        code.loop(0, code["nz"], code["planes"]) as z,
+        code.loop(0, code["count"], code["span"]) as p,
+        _all_taps(code) as (shift, tap),
+    ):
+        last_z = code.smaller(code["nz"], code.sum(z, code["planes"]))
+        last_p = code.smaller(code["count"], code.sum(p, code["span"]))
+        total = code.at(code["total"], code.product(tap, pairs * width))
+        for block in blocks:
+            sums = [[code.variable(width) for _ in range(outputs)] for _ in block]
+            for variable in chain(*sums):
+                code.set(variable, code.zero(width))
+            first = code.at(code["x"], code.sum(shift, code.product(block[0], code["xc"])))
+            with code.loop(z, last_z) as plane:
+                x = code.at(first, code.product(plane, code["xz"]))
+                g = code.at(code["g"], code.product(plane, code["gz"]))
+                with code.loop(p, last_p, width) as voxel:
+                    _add_pairs(code, sums, code.at(x, voxel), code.at(g, voxel))
+            for pair, variable in enumerate(chain(*sums), block[0] * outputs):
+                target = code.at(total, pair * width)
+                code.store(code.add(code.load(target, width), code.get(variable)), target, width)
+    with _all_taps(code) as (_, tap), code.loop(0, pairs) as pair:
+        number = code.sum(code.product(tap, pairs), pair)
+        vector = code.load(code.at(code["total"], code.product(number, width)), width)
+        last = code.difference(code.product(code["kz"], code.product(code["ky"], code["kx"])), 1)
+        flipped = code.sum(code.product(code.difference(last, tap), pairs), pair)
+        code.store(_added(code, vector), code.at(code["dw"], flipped), 1)
+    return code.compile()
+
+
+@contextmanager
+def _all_taps(code: Loops) -> Iterator[tuple[Value, Value]]:
+    """For every tap: its shift of the flat index of x, and its number."""
+    kz, ky, kx = code.arguments("kz", "ky", "kx")
+    with code.loop(0, kz) as dz, code.loop(0, ky) as dy, code.loop(0, kx) as dx:
+        dilated = [code.product(d, code[s]) for d, s in ((dz, "sz"), (dy, "sy"), (dx, "sx"))]
+        number = code.sum(code.product(code.sum(code.product(dz, ky), dy), kx), dx)
+        yield code.dot(dilated, (code["xz"], code["pitch"], 1)), number
+
+
+def _add_pairs(code: Loops, sums: Sequence[Sequence[Value]], x: Value, g: Value) -> None:
+    """sums[c][k] += x[c] g[k] for one vector of voxels."""
+    width = code.get(sums[0][0]).type.count
+    gradients = [
+        code.load(code.at(g, code.product(k, code["gc"])), width) for k in range(len(sums[0]))
+    ]
+    for c, row in enumerate(sums):
+        values = code.load(code.at(x, code.product(c, code["xc"])), width)
+        for variable, gradient in zip(row, gradients, strict=True):
+            code.set(variable, code.multiply_add(values, gradient, code.get(variable)))
+
+
+def _added(code: Loops, vector: Value) -> Value:
+    """The sum of all lanes: halves are added until one lane is left."""
+    width = vector.type.count
+    while width > 1:
+        width //= 2
+        low, high = (code.shuffle(vector, vector, range(n, n + width)) for n in (0, width))
+        vector = code.add(low, high)
+    return vector
