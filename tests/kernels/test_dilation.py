@@ -62,7 +62,7 @@ def test_dilated_is_dense_on_sub_grids(algorithm, kernel, dilation, output, chan
         np.testing.assert_allclose(got, expected, atol=1e-12, rtol=1e-12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     outputs=st.integers(1, 60),
     taps=st.integers(1, 7),

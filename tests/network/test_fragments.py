@@ -20,7 +20,7 @@ def chain(layers: list[tuple[int, int, int]]) -> Network:
     return network.conv("last", 1, (1, 1, 3))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     layers=st.lists(st.tuples(small, st.integers(2, 3), small), min_size=1, max_size=3),
     patch=st.integers(1, 30),

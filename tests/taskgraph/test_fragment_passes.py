@@ -33,7 +33,7 @@ BRANCHED = (
     .max_filter("p2", (1, 2, 2), (1, 2, 2))
     .conv("c2", 2, (1, 2, 2), "linear", node="output")
 )
-SIZES = [(1, 1, 1), (1, 2, 1), (1, 3, 3), (2, 1, 3), (3, 2, 5)]
+SIZES = [(1, 1, 1), (1, 3, 3), (2, 1, 3)]
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "fft", "tiled"])
