@@ -20,12 +20,12 @@ from results import table, write_section
 from threadpoolctl import threadpool_limits
 
 from znn_dask.cluster import work
-from znn_dask.cluster.fixed import noise_source
 from znn_dask.cluster.work import Context, TrainingSpec
 from znn_dask.kernels import costs
 from znn_dask.taskgraph import Arithmetic
 from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.engine import Engine
+from znn_dask.taskgraph.fixed import noise_source
 from znn_dask.taskgraph.machine import processor
 from znn_dask.taskgraph.state import UpdateRule
 from znn_dask.taskgraph.stopwatch import Rounds

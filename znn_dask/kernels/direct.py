@@ -1,7 +1,8 @@
 """Convolution without transforms, by loops compiled for its channels (see `direct_code`), or on
 planes of voxels where these are few (see `narrow`).
 
-Every output is one sum over taps and input channels, in one order wherever it is computed. Kernel
+Every output is one sum over taps and input channels (of large kernels: a sum of those of its
+planes), in one order wherever it is computed. Kernel
 gradients sum over chunks of voxels that stay in cache; where they are cut depends on shapes only.
 """
 
@@ -27,6 +28,7 @@ from znn_dask.kernels.shape import ConvolutionShape
 # lose fewer digits.
 _CHUNK_BYTES = 1 << 19
 _CHUNK_VOXELS = 1 << 13
+_LONG_SUM = 512  # products of a plane of taps from which on planes are summed apart
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,8 @@ class Direct(ConvolutionShape):
                 *(*box_shape(chunk), *self.kernel, *self.dilation),
                 *(*x_strides[:2], *g_strides[:2]),
             )
-            compiled(
-                x=x[self.input_box(chunk)].ctypes.data,
-                g=G[chunk].ctypes.data,
-                total=total.ctypes.data,
-                **dict(zip(direct_code.KERNEL_GRADIENT, integers, strict=True)),
-            )
+            starts = (x[self.input_box(chunk)].ctypes.data, G[chunk].ctypes.data)
+            compiled.given(integers)(*starts, total.ctypes.data)
         return total[::-1, ::-1, ::-1, :, :outputs].copy()
 
     def _correlate(
@@ -135,19 +133,15 @@ class Direct(ConvolutionShape):
             size = high = (1, 1, math.prod(size))
         block = direct_code.block(out, size[2], w.shape[2], self.dilation[2], low[2], high[2])
         compiled = direct_code.correlate(
-            self.dtype, x_strides[2], w_strides[3], inputs, outputs, block
+            *(self.dtype, x_strides[2], w_strides[3], inputs, outputs, block),
+            by_planes=w.shape[1] * w.shape[2] * inputs >= _LONG_SUM,
         )
         start = x.ctypes.data - (low[0] * x.strides[0] + low[1] * x.strides[1])
         integers = (
             *(*size, *w.shape[:3], *low, *high, *self.dilation),
             *(*x_strides[:2], *w_strides[:3]),
         )
-        compiled(
-            x=start,
-            w=w.ctypes.data,
-            y=y.ctypes.data,
-            **dict(zip(direct_code.CORRELATE, integers, strict=True)),
-        )
+        compiled.given(integers)(start, w.ctypes.data, y.ctypes.data)
         return y
 
     def _region(self, X: np.ndarray, box: Box) -> np.ndarray:

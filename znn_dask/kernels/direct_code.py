@@ -108,13 +108,16 @@ class _Sums:
                 address = code.at(target, i * step + v * width)
                 code.store(code.get(total), address, width, self._out.filled(v))
 
-    def add_to(self, targets: Sequence[Value]) -> None:
-        """Add row i to the whole vectors at targets[i]."""
+    def add_to(self, targets: Sequence[Value], filled: bool) -> None:
+        """Add row i to what is at targets[i], which may be `filled` up."""
         code, width = self._code, self._out.width
         for target, row in zip(targets, self._rows, strict=True):
             for v, total in zip(self._group, row, strict=True):
-                address = code.at(target, v * width)
-                code.store(code.add(code.load(address, width), code.get(total)), address, width)
+                address, lanes = code.at(target, v * width), self._out.filled(v)
+                if filled:
+                    lanes = width
+                sum_ = code.add(code.load(address, width, lanes), code.get(total))
+                code.store(sum_, address, width, lanes)
 
 
 CORRELATE = (
@@ -130,14 +133,21 @@ CORRELATE = (
 
 @cache
 def correlate(
-    dtype: np.dtype[np.floating], pitch: int, row: int, inputs: int, outputs: int, block: int
+    dtype: np.dtype[np.floating],
+    pitch: int,
+    row: int,
+    inputs: int,
+    outputs: int,
+    block: int,
+    by_planes: bool,
 ) -> Compiled:
     """y[p] = sum_d x[p + d s] w[d], called with x, w, y and CORRELATE.
 
     Voxels of x are `pitch` elements apart; one input channel's `outputs` kernels in w are
     followed, `row` elements on, by the next one's; y is contiguous. Sums of `block` voxels along
     the last axis, nx or fewer, are made together. Positions of x outside [l, h) are taken as zero;
-    along the last axis they must be there and hold zeros.
+    along the last axis they must be there and hold zeros. `by_planes`: each plane of taps is summed
+    by itself and then added, as long sums lose digits.
     """
     out = lanes(outputs, dtype)
     code = Loops("correlate", dtype, ("x", "w", "y"), CORRELATE)
@@ -152,22 +162,30 @@ def correlate(
         ):
             # the last block overlaps the one before: equal values are written twice
             x = code.smaller(start, code.difference(size[2], block))
-            sums.clear()
-            with (
-                code.loop(*_taps(code, "z", z, 1)) as dz,
-                code.loop(*_taps(code, "y", y, 1)) as dy,
-                code.loop(*_taps(code, "x", x, block)) as dx,
-            ):
-                tap = (dz, dy, dx)
-                place = [
-                    code.sum(p, code.product(d, s))
-                    for p, d, s in zip((z, y, x), tap, dilation, strict=True)
-                ]
-                values = code.at(code["x"], code.dot(place, x_strides))
-                kernels = code.at(code["w"], code.dot(tap, w_strides))
-                _sum_channels(code, sums, values, kernels, (inputs, pitch, row, block))
             voxel = code.sum(code.product(code.sum(code.product(z, size[1]), y), size[2]), x)
-            sums.store(code.at(code["y"], code.product(voxel, outputs)), outputs)
+            target = code.at(code["y"], code.product(voxel, outputs))
+            sums.clear()
+            if by_planes:
+                sums.store(target, outputs)
+            with code.loop(*_taps(code, "z", z, 1)) as dz:
+                if by_planes:
+                    sums.clear()
+                with (
+                    code.loop(*_taps(code, "y", y, 1)) as dy,
+                    code.loop(*_taps(code, "x", x, block)) as dx,
+                ):
+                    tap = (dz, dy, dx)
+                    place = [
+                        code.sum(p, code.product(d, s))
+                        for p, d, s in zip((z, y, x), tap, dilation, strict=True)
+                    ]
+                    values = code.at(code["x"], code.dot(place, x_strides))
+                    kernels = code.at(code["w"], code.dot(tap, w_strides))
+                    _sum_channels(code, sums, values, kernels, (inputs, pitch, row, block))
+                if by_planes:
+                    sums.add_to([code.at(target, i * outputs) for i in range(block)], filled=False)
+            if not by_planes:
+                sums.store(target, outputs)
     return code.compile()
 
 
@@ -236,7 +254,7 @@ def kernel_gradient(
                     kernel = code.product(code.sum(code.product(tap, inputs), c), out.padded)
                     target = code.at(code["total"], kernel)
                     targets += [code.at(target, k * out.padded) for k in range(count)]
-                sums.add_to(targets)
+                sums.add_to(targets, filled=True)
     return code.compile()
 
 

@@ -222,8 +222,11 @@ def backward_block(
     for i, edge in enumerate(layers.network.edges_into(node)):
         if edge.name in layers.convolutions:
             if layers.spectrum_owners[edge.name] == edge.name:
-                G = _gradient_spectrum(layers, tape, edge.name)
-                layers.convolutions[edge.name].gradient_spectrum(g, block, G)
+                if len(layers.blocks[node]) == 1 and not layers.transformed(edge.name):
+                    tape.gradient_spectra[edge.name] = g
+                else:
+                    G = _gradient_spectrum(layers, tape, edge.name)
+                    layers.convolutions[edge.name].gradient_spectrum(g, block, G)
             if edge.input in layers.trained and not prompt:
                 onward.append(edge.name)
         elif edge.input in layers.trained:
