@@ -99,7 +99,7 @@ def plan(
     for name, value in (("workers", workers), ("threads", threads), ("batch", batch)):
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value}: give at least 1")
-    shares(workers, batch)  # refuse at once what cannot be placed or drawn
+    patches = max(shares(workers, batch))  # refuse at once what cannot be placed or drawn
     if gantt is not None:
         from znn_dask.report.schedule import check_format, plan_gantt, save_gantt
 
@@ -112,6 +112,7 @@ def plan(
         output_size,
         workers=workers,
         threads=threads or cores(),
+        patches=patches,
         dtype=dtype,
         algorithm=algorithm,
         memory_limit=memory_limit,

@@ -160,6 +160,7 @@ class Trainer:
             self.network,
             output_size,
             threads=cores(),
+            patches=batch,
             dtype=dtype,
             algorithm=algorithm,
             arithmetic=Arithmetic.from_dict(saved.plan) if saved is not None else None,
@@ -204,7 +205,7 @@ class Trainer:
         if self.step >= updates:
             return self.curve
         warn_about(self.client, batch=self.batch)
-        self.plan = fit_workers(self.plan, self.client)
+        self.plan = fit_workers(self.plan, self.client, self.batch)
         spec = TrainingSpec(
             *(self.network, self.plan.arithmetic, self.loss, self.source, self.seed, self.batch),
             *(self.validation, self.plan.execution),
