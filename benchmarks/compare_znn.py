@@ -11,7 +11,6 @@ from threadpoolctl import threadpool_limits
 
 from znn_dask.bench.runs import make_runs
 from znn_dask.cluster import work
-from znn_dask.cluster.fixed import noise_source
 from znn_dask.cluster.work import Context, TrainingSpec
 from znn_dask.kernels import memory
 from znn_dask.kernels.geometry import Triple
@@ -19,6 +18,7 @@ from znn_dask.kernels.layout import map_to_znn
 from znn_dask.network import parse_znn
 from znn_dask.taskgraph import ForwardPass
 from znn_dask.taskgraph.engine import Engine
+from znn_dask.taskgraph.fixed import noise_source
 from znn_dask.taskgraph.layers import compile_layers
 from znn_dask.taskgraph.plan import plan
 from znn_dask.training.initial import initial_parameters

@@ -10,6 +10,7 @@ from itertools import product
 
 import numpy as np
 
+from znn_dask.kernels import narrow
 from znn_dask.kernels.convolution import Algorithm, Convolution
 from znn_dask.kernels.direct import Direct
 from znn_dask.kernels.geometry import Triple
@@ -141,7 +142,10 @@ def _direct_cost(conv: Direct) -> Cost:
     outputs, inputs = math.prod(conv.output_size), math.prod(conv.input_size)
 
     def seconds(rows: int, columns: int, nbytes: int) -> float:
-        vectors = -(-columns * item // _REGISTER)
+        vectors = float(-(-columns * item // _REGISTER))
+        if narrow.suits(columns, conv.kernel, conv.output_size, conv.dtype):  # all lanes filled
+            vectors = columns * item / _REGISTER
+            nbytes += 2 * item * (inputs * C + outputs * K)
         return outputs * taps * rows * vectors / _DIRECT + nbytes / _MEMORY + _CALL
 
     # what it writes; the gradient is copied before, and again where the input needs its zeros

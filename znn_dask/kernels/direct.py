@@ -108,12 +108,8 @@ class Direct(ConvolutionShape):
                 *(*box_shape(chunk), *self.kernel, *self.dilation),
                 *(*x_strides[:2], *g_strides[:2]),
             )
-            compiled(
-                x=x[self.input_box(chunk)].ctypes.data,
-                g=G[chunk].ctypes.data,
-                total=total.ctypes.data,
-                **dict(zip(direct_code.KERNEL_GRADIENT, integers, strict=True)),
-            )
+            starts = (x[self.input_box(chunk)].ctypes.data, G[chunk].ctypes.data)
+            compiled.given(integers)(*starts, total.ctypes.data)
         return total[::-1, ::-1, ::-1, :, :outputs].copy()
 
     def _correlate(
@@ -142,12 +138,7 @@ class Direct(ConvolutionShape):
             *(*size, *w.shape[:3], *low, *high, *self.dilation),
             *(*x_strides[:2], *w_strides[:3]),
         )
-        compiled(
-            x=start,
-            w=w.ctypes.data,
-            y=y.ctypes.data,
-            **dict(zip(direct_code.CORRELATE, integers, strict=True)),
-        )
+        compiled.given(integers)(start, w.ctypes.data, y.ctypes.data)
         return y
 
     def _region(self, X: np.ndarray, box: Box) -> np.ndarray:

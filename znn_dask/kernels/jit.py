@@ -25,6 +25,7 @@ class Compiled:
     def __init__(self, address: int, arguments: Sequence[str]) -> None:
         self.address = address
         self.arguments = tuple(arguments)
+        self._given: dict[tuple[int, ...], Call] = {}
 
     def __call__(self, **arguments: int) -> None:
         self.bind(**arguments)()
@@ -32,6 +33,16 @@ class Compiled:
     def bind(self, *later: str, **arguments: int) -> "Call":
         """The function with these arguments; those of the names `later` come when it is called."""
         return Call(self, later, arguments)
+
+    def given(self, last: tuple[int, ...]) -> "Call":
+        """The function with these last arguments, kept for the next time; the first ones come when
+        it is called."""
+        call = self._given.get(last)
+        if call is None:
+            first = self.arguments[: -len(last)]
+            names = self.arguments[len(first) :]
+            call = self._given[last] = self.bind(*first, **dict(zip(names, last, strict=True)))
+        return call
 
 
 class Call:

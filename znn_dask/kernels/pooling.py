@@ -71,8 +71,8 @@ class _Maximum:
         for size, shape in zip(self._passes, shapes[1:], strict=True):
             y, which = empty(shape, x.dtype), empty(shape, np.uint8)
             find = pooling_code.maximum(x.dtype)
-            arrays = {"x": x.ctypes.data, "y": y.ctypes.data, "chosen": which.ctypes.data}
-            find(**arrays, **self._windows(size, x, shape))
+            arrays = (x.ctypes.data, y.ctypes.data, which.ctypes.data)
+            find.given(self._windows(size, x, shape))(*arrays)
             chosen.append(which)
             x = y
         return x if chosen else aligned_copy(x), tuple(chosen)
@@ -86,8 +86,8 @@ class _Maximum:
         for size, shape, which in reversed([*zip(self._passes, shapes, residue, strict=False)]):
             dx = zeros(shape, g.dtype)
             add = pooling_code.scatter(g.dtype)
-            arrays = {"g": g.ctypes.data, "dx": dx.ctypes.data, "chosen": which.ctypes.data}
-            add(**arrays, **self._windows(size, dx, g.shape))
+            arrays = (g.ctypes.data, dx.ctypes.data, which.ctypes.data)
+            add.given(self._windows(size, dx, g.shape))(*arrays)
             g = dx
         return g
 
@@ -109,7 +109,7 @@ class _Maximum:
     def _span(self, axis: int) -> int:
         return (self.size[axis] - 1) * self.dilation[axis] + 1
 
-    def _windows(self, size: Triple, x: Floats, outputs: Sequence[int]) -> dict[str, int]:
+    def _windows(self, size: Triple, x: Floats, outputs: Sequence[int]) -> tuple[int, ...]:
         """The arguments `pooling_code.WINDOWS` for windows of `size` on x."""
         z, y, columns, channels = outputs
         steps = tuple(stride // x.itemsize for stride in x.strides[:3])
@@ -117,8 +117,7 @@ class _Maximum:
         windows = tuple(step * s for step, s in zip(steps, strides, strict=True))
         voxels = tuple(step * d for step, d in zip(steps, self.dilation, strict=True))
         line = (1, columns * channels) if windows[2] == channels else (columns, channels)
-        integers = (z, y, *line, *size, *windows, *voxels)
-        return dict(zip(pooling_code.WINDOWS, integers, strict=True))
+        return (z, y, *line, *size, *windows, *voxels)
 
     def _shapes(self, input_shape: Sequence[int]) -> list[tuple[int, ...]]:
         """Shape of the region before the passes and after each of them.

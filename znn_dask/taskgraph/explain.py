@@ -25,7 +25,7 @@ def table(plan: "Plan", batch: int | None = None) -> str:
     `batch`: patches of an update, over the plan's workers; one for each when not given.
     """
     grid = Table(title=_title(plan), title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for name in ("layer", "type", "algorithm"):
+    for name in ("layer", "type", "algorithm", "source"):
         grid.add_column(name, no_wrap=True)
     for name in ("kernel", "tile", "channels", "output", "blocks"):
         grid.add_column(name, justify="right", no_wrap=True)
@@ -36,6 +36,7 @@ def table(plan: "Plan", batch: int | None = None) -> str:
             row.layer,
             row.kind,
             row.algorithm,
+            row.source,
             show(row.kernel),
             show(row.tile) if row.tile else "",
             f"{row.channels[0]}→{row.channels[1]}",

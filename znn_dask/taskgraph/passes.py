@@ -202,7 +202,10 @@ def forward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) -
         y = _sum(terms)
     if layers.has_bias(node):
         y = layers.transfers[node].forward(y, state.biases[node])
-    _map(layers, tape, node)[block] = y
+    if len(layers.blocks[node]) == 1:
+        tape.maps[node] = y
+    else:
+        _map(layers, tape, node)[block] = y
 
 
 def backward_block(
@@ -219,8 +222,11 @@ def backward_block(
     for i, edge in enumerate(layers.network.edges_into(node)):
         if edge.name in layers.convolutions:
             if layers.spectrum_owners[edge.name] == edge.name:
-                G = _gradient_spectrum(layers, tape, edge.name)
-                layers.convolutions[edge.name].gradient_spectrum(g, block, G)
+                if len(layers.blocks[node]) == 1 and not layers.transformed(edge.name):
+                    tape.gradient_spectra[edge.name] = g
+                else:
+                    G = _gradient_spectrum(layers, tape, edge.name)
+                    layers.convolutions[edge.name].gradient_spectrum(g, block, G)
             if edge.input in layers.trained and not prompt:
                 onward.append(edge.name)
         elif edge.input in layers.trained:
@@ -305,21 +311,31 @@ def _dropout_key(tape: Tape, edge: str, b: int) -> Key | None:
 
 
 def _output_gradient(layers: Layers, tape: Tape, node: str, block: Box) -> np.ndarray:
-    """dE/d(map) over a block: from the loss, or the sum over edges and their blocks in order."""
+    """dE/d(map) over a block: from the loss, or the sum over edges and their blocks in order.
+
+    It may be written to: blocks do not overlap, so nobody else reads what slabs hold of this one.
+    """
     channels = layers.network.node(node).size
     edges = layers.network.edges_from(node)
-    g = memory.empty((*box_shape(block), channels), layers.arithmetic.dtype)
     if not edges:
-        g[...] = tape.output_gradients[node][block]
-        return g
-    g[...] = 0
+        return memory.aligned_copy(tape.output_gradients[node][block])
+    parts: list[tuple[Box, np.ndarray]] = []  # within the block
     for edge in edges:
         for i, target in enumerate(layers.blocks[edge.output]):
             box = layers.input_box(edge.name, target)
             common = intersect(box, block)
             if common is not None:
                 slab = tape.slabs[edge.name, i]
-                g[relative(common, block)] += slab[relative(common, box)]
+                parts.append((relative(common, block), slab[relative(common, box)]))
+    shape = (*box_shape(block), channels)
+    first = parts[0][1] if parts else None
+    if first is not None and first.shape == shape:
+        g = memory.aligned(first)
+        parts = parts[1:]
+    else:
+        g = memory.zeros(shape, layers.arithmetic.dtype)
+    for within, part in parts:
+        g[within] += part
     return g
 
 

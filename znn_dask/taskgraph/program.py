@@ -158,7 +158,7 @@ class Program:
             edge, channels = task.layer, layers.channel_blocks[task.layer][task.block]
             part = passes.kernel_gradient(layers, tape, edge, channels)
             _check_finite(part, f"gradient of {edge}.filters")
-            self._kernel(tape.lock, gradients.kernels, edge)[..., channels, :] = part
+            self._put(tape.lock, gradients.kernels, edge, channels, part)
 
         def bias(task: TaskId) -> None:
             total = passes.sum_bias_gradient(layers, tape, task.layer)
@@ -218,7 +218,8 @@ class Program:
 
         def update(task: TaskId) -> None:
             edge = task.layer
-            at = (..., layers.channel_blocks[edge][task.block], slice(None))
+            channels = layers.channel_blocks[edge][task.block]
+            at = (..., channels, slice(None))
             kernel, velocity = sgd_step(
                 state.kernels[edge][at],
                 state.velocities[edge][at],
@@ -228,8 +229,8 @@ class Program:
             repeat = layers.network.edge(edge).repeat
             if repeat != (1, 1, 1):
                 kernel = tie(kernel, repeat)
-            self._kernel(new.lock, new.kernels, edge)[at] = kernel
-            self._kernel(new.lock, new.velocities, edge)[at] = velocity
+            self._put(new.lock, new.kernels, edge, channels, kernel)
+            self._put(new.lock, new.velocities, edge, channels, velocity)
 
         def bias_update(task: TaskId) -> None:
             node = task.layer
@@ -266,6 +267,21 @@ class Program:
             for task in kernel_readers(self.layers, self._execution, edge, training=training):
                 readings[task].append(edge)
         return dict(readings)
+
+    def _put(
+        self,
+        lock: threading.Lock,
+        arrays: dict[str, np.ndarray],
+        edge: str,
+        channels: slice,
+        values: np.ndarray,
+    ) -> None:
+        """Set a block of input channels of the edge's array; `values` become it where they are all
+        of it."""
+        if len(self.layers.channel_blocks[edge]) == 1:
+            arrays[edge] = values
+        else:
+            self._kernel(lock, arrays, edge)[..., channels, :] = values
 
     def _kernel(self, lock: threading.Lock, arrays: dict[str, np.ndarray], edge: str) -> np.ndarray:
         """The edge's array among `arrays` of the shape of its kernel."""

@@ -63,6 +63,7 @@ anneal_every = 100              # ... after every so many updates
 [execution]                     # time and memory
 # threads = 0                   # per worker; 0: all cores
 # algorithm = "auto"            # convolution: direct, fft or tiled for every layer
+# plan = "plan.json"            # instead: the method of every layer, measured by znn-dask tune
 # any_worker = false            # use workers with other libraries too: the result then depends on
                                 # which worker computed what
 # memory_limit = "auto"         # refuse to start when more is needed, for example "8 GiB"

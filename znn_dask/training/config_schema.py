@@ -191,16 +191,29 @@ class OptimizerSection(_Section):
 
 
 class ExecutionSection(_Section):
-    """[execution]: the time, never the result (except ``algorithm`` and ``any_worker``)."""
+    """[execution]: the time, never the result but for rounding (``algorithm``, ``plan`` and
+    ``any_worker`` decide the bits)."""
 
     threads: int = Field(default=0, ge=0, description="an integer of at least 0 (0: all cores)")
     algorithm: Literal["auto", "direct", "fft", "tiled"] = Field(
         default="auto", description='"auto", "direct", "fft" or "tiled"'
     )
+    plan: str | None = Field(
+        default=None, min_length=1, description="the path of a plan file (made by znn-dask tune)"
+    )
     any_worker: bool = Field(default=False, description="true or false")
     memory_limit: Annotated[str, BeforeValidator(_memory)] = Field(
         default="auto", description='"auto" or an amount such as "8 GiB"'
     )
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.plan is not None and self.algorithm != "auto":
+            raise ValueError(
+                f"plan {self.plan!r} says how each layer is computed: leave out algorithm "
+                f"{self.algorithm!r}"
+            )
+        return self
 
     @property
     def memory_bytes(self) -> int | None:
