@@ -29,7 +29,9 @@ _DIRECT = 3.8e9  # products of a value and a vector added to sums in registers, 
 _FFTW = 5e9  # floating-point operations/s of FFTW in float32, 2.5 n log2 n for n real points
 _BLAS = 60e9  # floating-point operations/s of complex matrix products in float32
 _MEMORY = 8e9  # bytes/s
-_NEAR = 1 << 20  # bytes of factors that stay in the second-level cache
+_NEAR = 25e9  # bytes/s written to the second-level cache and read from there
+_READ = 20e9  # bytes/s read from farther away
+_GATHER = 5e-9  # seconds of a register gathered from as many places
 _CALL = 20e-6  # seconds of one numpy call, or of one compiled loop, with the views it needs
 
 
@@ -181,8 +183,8 @@ def _tiled_cost(conv: Tiled) -> Cost:
     C, K = conv.channels
     item = conv.dtype.itemsize
     depth, b, c = (conv.grid.axes[a] for a in conv.axes)
-    frequencies, tiles = math.prod(conv.plane_frequencies), conv.plane_tiles
-    inputs = depth.size + (depth.kernel - 1) * depth.dilation
+    frequencies, tiles = conv.plane_frequencies, conv.plane_tiles
+    inputs, along_c = depth.size + (depth.kernel - 1) * depth.dilation, c.edge // 2 + 1
 
     def registers(channels: int) -> int:
         return -(-channels * item // _REGISTER)
@@ -193,7 +195,7 @@ def _tiled_cost(conv: Tiled) -> Cost:
 
     def planes(count: int, tiles: int, lines: int, columns: int) -> float:
         """Transforms of `count` planes: `lines` real lines of each tile along c, then along b."""
-        each = lines * _line(c.edge) / 2 + (c.edge // 2 + 1) * _line(b.edge)
+        each = lines * _line(c.edge) / 2 + along_c * _line(b.edge)
         # Planes that do not fit in cache are written here and there.
         scattered = 2 * frequencies * tiles * columns * item > STAGE_BYTES
         written = memory(count * tiles, columns) * (2.5 if scattered else 1.0)
@@ -202,31 +204,33 @@ def _tiled_cost(conv: Tiled) -> Cost:
     def along_depth(columns: int) -> float:
         return frequencies * depth.tiles * depth.phases * _line(depth.edge) * registers(columns)
 
-    def kernels_along_depth() -> float:
-        factor = 3 * depth.edge * C * registers(K) * _REGISTER
-        beyond = max(0, factor - _NEAR) * 2 / _MEMORY
-        return frequencies * (C * _line(depth.edge) * registers(K) + beyond)
+    def kernels(rows: int, columns: int) -> float:
+        """Kernels transformed along b and depth, or products back."""
+        written = 2 * (along_c * depth.kernel * b.edge + frequencies * depth.edge)
+        lines = 2 * along_c * depth.kernel * b.kernel * C * K * item
+        return written * rows * registers(columns) * _REGISTER / _NEAR + lines / _READ
 
     def multiply(columns: int, others: int) -> float:
         rows = frequencies * depth.edge * depth.tiles * depth.phases * tiles
         return rows * others * registers(columns) / _PRODUCT
 
-    of_kernels = memory(depth.kernel, C * K)
     x_lines, y_lines = memory(inputs * tiles, C), memory(depth.size * tiles, K)
     adding = 2 * inputs * tiles * b.edge * c.edge * C * item / _MEMORY / 4
+    points = depth.kernel * b.kernel
+    lines = points * (_line(c.edge) * registers(C * K) / 2 + 2 * along_c * C * K * item / _MEMORY)
+    gathers = 2 * along_c * points * K * registers(C) * _GATHER
     return Cost(
         input_spectrum=planes(inputs, tiles, b.edge, C),
-        kernel_spectrum=planes(depth.kernel, 1, b.kernel, C * K),
-        product=along_depth(tiles * C) + along_depth(tiles * K) + kernels_along_depth()
-        + multiply(K, C) + x_lines + y_lines + of_kernels,
+        kernel_spectrum=lines + _CALL,
+        product=along_depth(tiles * C) + along_depth(tiles * K) + kernels(C, K)
+        + multiply(K, C) + x_lines + y_lines,
         output=planes(depth.size, tiles, b.outputs, K),
         gradient_spectrum=planes(depth.size, tiles, b.outputs, K),
-        input_gradient=along_depth(tiles * C) + along_depth(tiles * K) + 2 * kernels_along_depth()
-        + multiply(C, K) + x_lines + y_lines + of_kernels
+        input_gradient=along_depth(tiles * C) + along_depth(tiles * K) + kernels(K, C) + gathers
+        + multiply(C, K) + x_lines + y_lines
         + planes(inputs, tiles, b.edge, C) + adding,
-        kernel_gradient=along_depth(tiles * C) + along_depth(tiles * K) + kernels_along_depth()
-        + multiply(K, C) + x_lines + y_lines + of_kernels
-        + planes(depth.kernel, 1, b.kernel, C * K),
+        kernel_gradient=along_depth(tiles * C) + along_depth(tiles * K) + kernels(C, K)
+        + multiply(K, C) + x_lines + y_lines + lines + _CALL,
     )  # fmt: skip
 
 
