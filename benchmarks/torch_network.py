@@ -32,7 +32,7 @@ class TorchNetwork(nn.Module):
     parameters
         `"edge.filters"` (in, out, kz, ky, kx) and `"node.biases"` (n,): ZNN's layout.
     flat
-        Compute with maps (1, channel, y, x): for networks that are flat in z, see `is_flat`.
+        Compute with maps (1, channel, y, x): for maps of one plane and a network that `is_flat`.
 
     Raises
     ------
