@@ -19,9 +19,9 @@ from results import table, write_section
 from threadpoolctl import threadpool_limits
 
 from znn_dask.cluster import work
-from znn_dask.cluster.fixed import noise_source
 from znn_dask.cluster.work import Context, TrainingSpec
 from znn_dask.taskgraph.engine import Engine
+from znn_dask.taskgraph.fixed import noise_source
 from znn_dask.taskgraph.plan import Plan, plan
 from znn_dask.taskgraph.rule import Rule
 from znn_dask.taskgraph.schedule import simulate

@@ -6,7 +6,6 @@ on a patch that is there already.
 
 import numpy as np
 
-from znn_dask.cluster.fixed import FixedPatch
 from znn_dask.kernels import memory
 from znn_dask.kernels.losses import loss as find_loss
 from znn_dask.kernels.update import sgd_step, sgd_step_biases
@@ -14,6 +13,7 @@ from znn_dask.network import Network
 from znn_dask.taskgraph import passes
 from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.cost import TaskCost
+from znn_dask.taskgraph.fixed import FixedPatch
 from znn_dask.taskgraph.layers import compile_layers
 from znn_dask.taskgraph.passes import Tape
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule

@@ -22,12 +22,12 @@ from threadpoolctl import threadpool_limits
 
 from znn_dask.bench.machine import peak_rss, rss
 from znn_dask.cluster import work
-from znn_dask.cluster.fixed import noise_source
 from znn_dask.cluster.work import Context, TrainingSpec
 from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.execution import Execution
+from znn_dask.taskgraph.fixed import noise_source
 from znn_dask.taskgraph.machine import processor
 from znn_dask.taskgraph.plan import Plan, plan
 from znn_dask.taskgraph.state import State, UpdateRule

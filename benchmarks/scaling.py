@@ -24,7 +24,6 @@ from networks import cases
 from results import table, write_section
 
 import znn_dask as znn
-from znn_dask.cluster.fixed import noise_source
 from znn_dask.cluster.local import local_cluster
 from znn_dask.cluster.session import Session
 from znn_dask.cluster.work import TrainingSpec
@@ -36,6 +35,7 @@ from znn_dask.taskgraph.cluster_schedule import (
     replica_cost,
     simulate_cluster,
 )
+from znn_dask.taskgraph.fixed import noise_source
 from znn_dask.taskgraph.machine import Machine
 from znn_dask.taskgraph.plan import Plan, plan
 from znn_dask.taskgraph.state import UpdateRule

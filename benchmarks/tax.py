@@ -34,7 +34,6 @@ from threadpoolctl import threadpool_limits
 
 import znn_dask as znn
 from znn_dask.cluster import work
-from znn_dask.cluster.fixed import FixedPatch, FixedSource
 from znn_dask.cluster.local import local_cluster
 from znn_dask.cluster.work import Context, TrainingSpec
 from znn_dask.data import cache
@@ -42,6 +41,7 @@ from znn_dask.data import source as data_source
 from znn_dask.data.volume import create_image
 from znn_dask.network import Network
 from znn_dask.taskgraph.engine import Engine
+from znn_dask.taskgraph.fixed import FixedPatch, FixedSource
 from znn_dask.taskgraph.state import UpdateRule
 
 NETWORKS = (

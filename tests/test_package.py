@@ -39,7 +39,7 @@ TOP = {"cli", "bench", "demo"}
 # Room -> packages, besides the standard library, that it must not import.
 FOREIGN = {
     "network": None,  # none at all
-    "kernels": {"numpy", "pyfftw", "llvmlite"},
+    "kernels": {"numpy", "pyfftw", "llvmlite", "numba"},
 }
 
 

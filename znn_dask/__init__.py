@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from znn_dask.segmentation import evaluate, segment
     from znn_dask.taskgraph.forward import ForwardPass
     from znn_dask.taskgraph.plan import Plan, plan
+    from znn_dask.taskgraph.plan_file import read_plan
+    from znn_dask.taskgraph.tuning import tune
     from znn_dask.training.checkpoint import load_checkpoint
     from znn_dask.training.optimizer import SGD
     from znn_dask.training.trainer import Trainer
@@ -59,10 +61,12 @@ _HOMES = {
     "parse_znn": "znn_dask.network",
     "plan": "znn_dask.taskgraph.plan",
     "predict": "znn_dask.inference.predict",
+    "read_plan": "znn_dask.taskgraph.plan_file",
     "read_znn": "znn_dask.network",
     "segment": "znn_dask.segmentation",
     "synthetic_volume": "znn_dask.data.synthetic",
     "timeline": "znn_dask.cluster.timeline",
+    "tune": "znn_dask.taskgraph.tuning",
     "write_znn": "znn_dask.network",
     "zoo": "znn_dask.network",
 }
@@ -88,10 +92,12 @@ __all__ = [
     "parse_znn",
     "plan",
     "predict",
+    "read_plan",
     "read_znn",
     "segment",
     "synthetic_volume",
     "timeline",
+    "tune",
     "write_znn",
     "zoo",
 ]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from znn_dask.cluster.fixed import FixedPatch
 from znn_dask.network import Network
+from znn_dask.taskgraph.fixed import FixedPatch
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from distributed import Client
 from random_patches import RandomPatches, random_parameters
 
 import znn_dask as znn
-from znn_dask.cluster.fixed import given_source
 from znn_dask.cluster.local import local_cluster
 from znn_dask.cluster.session import Session, losses
 from znn_dask.cluster.work import TrainingSpec
 from znn_dask.network import Network, read_znn
 from znn_dask.taskgraph import choose_arithmetic
+from znn_dask.taskgraph.fixed import given_source
 from znn_dask.taskgraph.state import ParameterError, UpdateRule
 
 Arrays = dict[str, np.ndarray]

@@ -28,11 +28,11 @@ def wide() -> Need:
 @given(patches=st.integers(1, 4), threads=st.integers(1, 9))
 def test_the_simulated_run_is_a_run(wide, patches, threads):
     spans = run(wide.tasks, Room(patches, threads))
-    assert len(spans) == len({(s.patch, s.task) for s in spans}) == patches * len(wide.tasks)
-    ends = {(span.patch, span.task): span.end for span in spans}
+    assert len(spans) == len({(s.step, s.name) for s in spans}) == patches * len(wide.tasks)
+    ends = {(span.step, span.name): span.end for span in spans}
     needs = {task.id: task.needs for task in wide.tasks}
     for span in spans:
-        before = [ends[span.patch, n] for n in needs[span.task] if (span.patch, n) in ends]
+        before = [ends[span.step, need] for need in needs[span.name]]
         assert span.start >= max(before, default=0.0)
         assert sum(other.start <= span.start < other.end for other in spans) <= threads
 

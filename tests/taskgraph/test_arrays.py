@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from planned_networks import NETWORKS
 
 from znn_dask.cluster import work
-from znn_dask.cluster.fixed import noise_source
 from znn_dask.cluster.work import Context, TrainingSpec
 from znn_dask.kernels import memory
 from znn_dask.network import Network
@@ -20,6 +19,7 @@ from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.cost import TaskCost
 from znn_dask.taskgraph.engine import Engine, TaskError
 from znn_dask.taskgraph.execution import Execution
+from znn_dask.taskgraph.fixed import noise_source
 from znn_dask.taskgraph.layers import compile_layers
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule
 from znn_dask.taskgraph.tasks import expand

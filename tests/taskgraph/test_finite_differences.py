@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from znn_dask.cluster.fixed import given_source
 from znn_dask.cluster.gradients import gradients
 from znn_dask.cluster.work import Context, TrainingSpec, passes
 from znn_dask.kernels.initialise import tie
 from znn_dask.kernels.layout import kernels_from_znn, kernels_to_znn
 from znn_dask.network import EdgeGroup, Network, NodeGroup
 from znn_dask.taskgraph.engine import Engine
+from znn_dask.taskgraph.fixed import given_source
 from znn_dask.taskgraph.plan import choose_arithmetic
 
 Arrays = dict[str, np.ndarray]

@@ -6,11 +6,11 @@ import threading
 import numpy as np
 
 from znn_dask.cluster import work
-from znn_dask.cluster.fixed import noise_source
 from znn_dask.cluster.work import Context, TrainingSpec
 from znn_dask.network import Network
 from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.engine import Engine
+from znn_dask.taskgraph.fixed import noise_source
 from znn_dask.taskgraph.state import UpdateRule
 from znn_dask.training.initial import initial_parameters
 

@@ -164,7 +164,7 @@ def test_unreadable_files(tmp_path):
         ("training.dtype=float16", 'training.dtype = "float16": expected "float32" or "float64"; '
          'did you mean "float64"?'),
         ("training.loss=binomal", 'training.loss = "binomal": expected "auto", "square", '
-         '"square-square", "binomial" or "softmax"; did you mean "binomial"?'),
+         '"square-square", "binomial", "softmax" or "binomial-malis"; did you mean "binomial"?'),
         ("data.target=3", 'data.target = 3: expected "boundary" or "affinity"'),
         ("data.preprocessing=symetric_rescale", 'data.preprocessing = "symetric_rescale": '
          'expected "standard2D", "standard3D", "symmetric_rescale" or "none"; did you mean '

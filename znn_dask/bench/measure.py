@@ -17,12 +17,13 @@ from threadpoolctl import threadpool_limits
 
 from znn_dask.bench.machine import peak_rss
 from znn_dask.bench.runs import make_runs
-from znn_dask.cluster.fixed import noise_source
 from znn_dask.cluster.work import TrainingSpec
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import Network
 from znn_dask.network.geometry import show
+from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.explain import nbytes, seconds
+from znn_dask.taskgraph.fixed import noise_source
 from znn_dask.taskgraph.machine import cores, processor
 from znn_dask.taskgraph.plan import plan
 
@@ -36,6 +37,8 @@ def measure(
     *,
     threads: int | None = None,
     algorithm: str = "auto",
+    arithmetic: Arithmetic | None = None,
+    sources: Mapping[str, str] | None = None,
     dtype: str = "float32",
     forward_only: bool = False,
     seconds: float = 20.0,
@@ -50,6 +53,8 @@ def measure(
         Threads of one worker; all cores when not given.
     algorithm
         "auto", "direct", "fft" or "tiled".
+    arithmetic, sources
+        Of a tuning or plan file, in place of the default (see `plan`).
     forward_only
         Without updates.
     seconds
@@ -75,6 +80,8 @@ def measure(
         threads=threads,
         dtype=dtype,
         algorithm=algorithm,
+        arithmetic=arithmetic,
+        sources=sources,
         training=not forward_only,
     )
     made = planned()

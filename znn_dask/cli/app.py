@@ -17,6 +17,7 @@ from znn_dask.cli import (
     prediction,
     segmentation,
     training,
+    tuning,
 )
 from znn_dask.cli.errors import guarded
 
@@ -67,6 +68,7 @@ app.command(segmentation.segment)
 app.command(evaluation.evaluate)
 app.command(network.info)
 app.command(network.plan)
+app.command(tuning.tune)
 app.command(exporting.export)
 app.command(bench.bench)
 

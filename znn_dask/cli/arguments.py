@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from znn_dask.network import Network
+    from znn_dask.taskgraph.arithmetic import Method
 
 
 def parse_size(text: str) -> tuple[int, int, int]:
@@ -65,6 +66,10 @@ Size = Annotated[tuple[int, int, int], _zyx(parse_size)]
 Lengths = Annotated[tuple[float, float, float], _zyx(parse_lengths)]
 Memory = Annotated[int, Parameter(converter=_converted(parse_bytes), n_tokens=1, metavar="BYTES")]
 Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
+Methods = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", negative=(), show_default=False, metavar="LAYER=METHOD"),
+]
 Region = Annotated[str | None, Parameter(metavar="Z:Z,Y:Y,X:X")]
 
 
@@ -94,12 +99,29 @@ def open_network(name: str) -> "Network":
     )
 
 
+def parse_methods(texts: Sequence[str]) -> "dict[str, Method]":
+    """`["conv3=tiled:12,12,12"]` -> methods by layer; raises ValueError for anything else."""
+    from znn_dask.taskgraph.arithmetic import Method
+
+    methods = {}
+    for text in texts:
+        layer, equals, method = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text!r} is not LAYER=METHOD, such as conv3=tiled:12,12,12")
+        methods[layer] = Method.parse(method)
+    return methods
+
+
 def connect(scheduler: str) -> "Client":
     """A client of the scheduler at that address; raises OSError when it does not answer."""
+    import dask
     from distributed import Client
 
+    from znn_dask.cluster.local import SETTINGS
+
     try:
-        return Client(scheduler, timeout=20)
+        with dask.config.set(SETTINGS):  # by default a client keeps its last thousand messages
+            return Client(scheduler, timeout=20)
     except (OSError, TimeoutError) as error:
         reason = " ".join(str(error).split())
         raise OSError(

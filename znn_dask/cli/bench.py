@@ -1,6 +1,7 @@
 """`bench`: how long a network takes."""
 
 import json
+from pathlib import Path
 from typing import Literal
 
 from znn_dask.cli.arguments import Size, Switch, open_network
@@ -14,6 +15,7 @@ def bench(
     output_size: Size,
     threads: int | None = None,
     mode: Algorithm = "auto",
+    plan: Path | None = None,
     dtype: Literal["float32", "float64"] = "float32",
     forward_only: Switch = False,
     seconds: float = 20.0,
@@ -38,6 +40,8 @@ def bench(
         Threads; all cores when not given.
     mode
         How convolutions are computed; auto takes the fastest for each layer.
+    plan
+        A plan file of `znn-dask tune`, to measure in place of the default.
     dtype
         Precision.
     forward_only
@@ -48,12 +52,19 @@ def bench(
         Print JSON instead of a table.
     """
     from znn_dask.bench import measure, table
+    from znn_dask.taskgraph.plan_file import read_plan
 
+    network = open_network(net)
+    if plan is not None and mode != "auto":
+        raise ValueError(f"--plan says how each layer is computed: leave out --mode {mode}")
+    read = None if plan is None else read_plan(plan, network, output_size, dtype)
     result = measure(
-        open_network(net),
+        network,
         output_size,
         threads=threads,
         algorithm=mode,
+        arithmetic=read.arithmetic if read else None,
+        sources=read.sources if read else None,
         dtype=dtype,
         forward_only=forward_only,
         seconds=seconds,

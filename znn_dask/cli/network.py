@@ -2,10 +2,23 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from znn_dask.cli.arguments import Memory, Size, Switch, open_network
+from znn_dask.cli.arguments import (
+    Memory,
+    Methods,
+    Size,
+    Switch,
+    open_network,
+    parse_methods,
+)
 from znn_dask.cli.errors import say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from znn_dask.network import Network
+    from znn_dask.taskgraph.arithmetic import Arithmetic, Method
 
 Algorithm = Literal["auto", "fft", "direct", "tiled"]
 
@@ -41,13 +54,15 @@ def plan(
     net: str,
     /,
     *,
-    output_size: Size,
+    output_size: Size | None = None,
     workers: int = 1,
     threads: int | None = None,
     batch: int | None = None,
     memory_limit: Memory | None = None,
     algorithm: Algorithm = "auto",
-    dtype: Literal["float32", "float64"] = "float32",
+    set_: Methods = (),
+    plan: Path | None = None,
+    dtype: Literal["float32", "float64"] | None = None,
     forward: Switch = False,
     refresh: Switch = False,
     json_: Switch = False,
@@ -67,7 +82,7 @@ def plan(
     net
         A .znn file, a checkpoint, a ZNN .h5 file, or a name in the zoo.
     output_size
-        Output patch Z,Y,X of one update.
+        Output patch Z,Y,X of one update; that of the plan file when not given.
     workers
         Workers of the cluster; each computes whole patches of a batch.
     threads
@@ -78,8 +93,12 @@ def plan(
         Memory of a worker, such as 8GB. More is refused, with an output patch that would fit.
     algorithm
         How convolutions are computed; auto takes the fastest for each layer.
+    set_
+        Compute a layer so: direct, fft or tiled:Z,Y,X; may be given several times.
+    plan
+        A plan file of `znn-dask tune`, to show in place of the default.
     dtype
-        Precision.
+        Precision; float32, or that of the plan file, when not given.
     forward
         Plan the forward pass alone, as for prediction.
     refresh
@@ -105,15 +124,19 @@ def plan(
 
         check_format(gantt)
     network = open_network(net)
+    arithmetic, sources = _arithmetic(
+        network, output_size, dtype, algorithm, plan, parse_methods(set_), training=not forward
+    )
     if refresh or (workers > 1 and "hop_seconds" not in stored().constants):
         measure_cluster()
     made = make_plan(
         network,
-        output_size,
+        arithmetic.output_size,
         workers=workers,
         threads=threads or cores(),
-        dtype=dtype,
         algorithm=algorithm,
+        arithmetic=arithmetic,
+        sources=sources,
         memory_limit=memory_limit,
         training=not forward,
         measure=True,
@@ -122,7 +145,38 @@ def plan(
     spread = distribute(made, batch)
     text = json.dumps(spread.to_dict(), indent=2) if json_ else table(made, batch)
     if gantt is not None:
-        title = f"{net}, output patch {','.join(map(str, output_size))}"
+        title = f"{net}, output patch {','.join(map(str, arithmetic.output_size))}"
         save_gantt(plan_gantt(spread, title=title), gantt)
         say(f"schedule drawn in {gantt}")
     print(text)
+
+
+def _arithmetic(
+    network: "Network",
+    output_size: Size | None,
+    dtype: str | None,
+    algorithm: Algorithm,
+    plan: Path | None,
+    given: "dict[str, Method]",
+    *,
+    training: bool,
+) -> "tuple[Arithmetic, Mapping[str, str]]":
+    """What is planned, and who chose the method of each layer: a plan file, or the cost table."""
+    from znn_dask.taskgraph.choice import choose_arithmetic
+    from znn_dask.taskgraph.plan_file import read_plan
+
+    if plan is not None:
+        if algorithm != "auto" or given:
+            raise ValueError("--plan says how each layer is computed: leave out --algorithm, --set")
+        read = read_plan(plan, network, output_size, dtype)
+        return read.arithmetic, read.sources
+    if output_size is None:
+        raise ValueError("give --output-size Z,Y,X, or --plan with a file that has one")
+    arithmetic = choose_arithmetic(
+        network, output_size, dtype or "float32", algorithm, training=training, given=given
+    )
+    chosen = {
+        name: "given" if name in given or algorithm != "auto" else "default"
+        for name in arithmetic.convolutions
+    }
+    return arithmetic, chosen

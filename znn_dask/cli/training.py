@@ -1,5 +1,6 @@
 """`train`: a network from a configuration file."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ def train(
     resume: Switch = False,
     any_worker: Switch = False,
     set_: Overrides = (),
+    plan: Path | None = None,
     timeline: Path | None = None,
     example: Switch = False,
 ) -> int:
@@ -47,6 +49,8 @@ def train(
         Use workers with other libraries too; the result then depends on which worker computed what.
     set_
         Override a key, as section.key=value; may be given several times.
+    plan
+        A plan file of `znn-dask tune`: how each convolution is computed (execution.plan).
     timeline
         Draw the jobs of a few of the last updates, thread by thread, into this .svg, .html or
         .png file.
@@ -63,6 +67,8 @@ def train(
         raise ValueError("no configuration given; `znn-dask train --example` prints one")
     if any_worker:
         set_ = (*set_, "execution.any_worker=true")
+    if plan is not None:
+        set_ = (*set_, f"execution.plan={json.dumps(str(plan.absolute()))}")
     settings = load_config(config, set_)
     if timeline is not None:
         check_format(timeline)

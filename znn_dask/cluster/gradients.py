@@ -7,13 +7,13 @@ from distributed import Client
 from threadpoolctl import threadpool_limits
 
 from znn_dask.cluster import work
-from znn_dask.cluster.fixed import given_source
 from znn_dask.cluster.session import Session
 from znn_dask.cluster.work import TrainingSpec
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import Network
 from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.engine import Engine
+from znn_dask.taskgraph.fixed import given_source
 from znn_dask.taskgraph.state import Parameters, check_parameters
 
 Maps = Mapping[str, np.ndarray]

@@ -73,7 +73,8 @@ class Context:
         layers = compile_layers(spec.network, spec.arithmetic)
         self.engine = process_engine() if engine is None else engine
         counted = expand(layers, TaskCost(layers), execution=spec.execution)
-        tasks, _ = price(counted, layers, stored(), self.engine.threads, training=True)
+        known = (stored(), self.engine.threads)
+        tasks, _ = price(counted, layers, *known, training=True, prompt=spec.execution.prompt)
         self.program = Program(layers, tasks, self.engine, spec.execution)
         self.loss = given if spec.loss == "given" else find_loss(spec.loss)
         self.parked: State | None = None

@@ -1,11 +1,10 @@
 """The memory that a prediction needs.  Pure.
 
-Patches are run through a simulated engine; so it is known which typed tasks run at the same time,
-hence which maps are alive and what scratch is in use at each moment.
+Patches are run through the simulated engine (`taskgraph.schedule`); so it is known which typed
+tasks run at the same time, hence which maps are alive and what scratch is in use at each moment.
 """
 
 import bisect
-import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +15,12 @@ from znn_dask.kernels import storage
 from znn_dask.kernels.geometry import Box, whole
 from znn_dask.kernels.memory import SPARE_BYTES, SPARE_SHARE
 from znn_dask.taskgraph.cost import TaskCost
+from znn_dask.taskgraph.footprint import Interval, most_alive
+from znn_dask.taskgraph.forward import forward_tasks
 from znn_dask.taskgraph.layers import Layers
-from znn_dask.taskgraph.tasks import Task, TaskId, expand
+from znn_dask.taskgraph.schedule import simulate
+from znn_dask.taskgraph.tasks import Task, TaskId
+from znn_dask.taskgraph.timeline import Span
 
 # Blocks that are read or written while the others compute.
 OVERLAP = 1
@@ -61,15 +64,14 @@ class Need:
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         """The typed tasks of one pass, with seconds by the table that is the same everywhere."""
-        tasks = expand(self.layers, self._cost, training=False)
-        return tuple(task for task in tasks if task.id.kind == "forward")
+        return forward_tasks(self.layers, self._cost)
 
     @cached_property
     def parallelism(self) -> float:
         """Threads that one patch can keep busy."""
         ends: dict[TaskId, float] = {}
         for task in self.tasks:
-            ready = max((ends[need] for need in task.needs if need in ends), default=0.0)
+            ready = max((ends[need] for need in task.needs), default=0.0)
             ends[task.id] = ready + task.seconds
         return sum(task.seconds for task in self.tasks) / max(ends.values())
 
@@ -122,20 +124,19 @@ class Need:
             )
         return room
 
-    def _peak(self, spans: Sequence["Span"]) -> int:
+    def _peak(self, spans: Sequence[Span]) -> int:
         """The most bytes of maps and scratch alive at a time."""
-        changes: list[tuple[float, int]] = []
+        intervals: list[Interval] = []
         alive: dict[tuple[int, str], tuple[float, float]] = {}
         for span in spans:
-            node, scratch = span.task.layer, self._scratch[span.task]
-            changes += [(span.start, scratch), (span.end, -scratch)]
-            sources = [edge.input for edge in self.layers.network.edges_into(node)]
-            for name in (node, *sources):
-                first, last = alive.get((span.patch, name), (span.start, span.end))
-                alive[span.patch, name] = min(first, span.start), max(last, span.end)
-        for (_, name), (first, last) in alive.items():
-            changes += [(first, self._map(name)), (last, -self._map(name))]
-        return _highest(changes)
+            task = TaskId(*span.name)  # type: ignore[arg-type]
+            intervals.append((span.start, span.end, self._scratch[task]))
+            sources = [edge.input for edge in self.layers.network.edges_into(task.layer)]
+            for name in (task.layer, *sources):
+                first, last = alive.get((span.step, name), (span.start, span.end))
+                alive[span.step, name] = min(first, span.start), max(last, span.end)
+        intervals += [(*life, self._map(name)) for (_, name), life in alive.items()]
+        return most_alive(intervals)
 
     def _map(self, node: str) -> int:
         return self._cost.map_bytes(node, whole(self.layers.sizes[node]))
@@ -162,52 +163,10 @@ class Need:
         return result + total
 
 
-@dataclass(frozen=True)
-class Span:
-    """A task of a patch in the simulated run; seconds."""
-
-    patch: int
-    task: TaskId
-    start: float
-    end: float
-
-
 def run(tasks: Sequence[Task], room: Room) -> tuple[Span, ...]:
-    """As many patches as `room` holds on its threads: the earlier patch first, and of one patch the
-    earlier layer, as `ForwardPass` ranks them."""
-    number = {task.id: i for i, task in enumerate(tasks)}
-    needs = [[number[need] for need in task.needs if need in number] for task in tasks]
-    dependents: list[list[int]] = [[] for _ in tasks]
-    for i, before in enumerate(needs):
-        for need in before:
-            dependents[need].append(i)
-    missing = [[len(before) for before in needs] for _ in range(room.patches)]
-    ready = [(p, i) for p in range(room.patches) for i in range(len(tasks)) if not needs[i]]
-    heapq.heapify(ready)
-    running: list[tuple[float, int, int]] = []
-    spans = []
-    clock = 0.0
-    while ready or running:
-        while ready and len(running) < room.threads:
-            patch, i = heapq.heappop(ready)
-            end = clock + tasks[i].seconds
-            heapq.heappush(running, (end, patch, i))
-            spans.append(Span(patch, tasks[i].id, clock, end))
-        clock, patch, i = heapq.heappop(running)
-        for later in dependents[i]:
-            missing[patch][later] -= 1
-            if not missing[patch][later]:
-                heapq.heappush(ready, (patch, later))
-    return tuple(spans)
-
-
-def _highest(changes: Sequence[tuple[float, int]]) -> int:
-    """The highest sum of changes (time, bytes); at one time, what goes goes first."""
-    total = highest = 0
-    for _, change in sorted(changes):
-        total += change
-        highest = max(highest, total)
-    return highest
+    """As many patches as `room` holds on its threads, each a step of the simulation."""
+    patches = room.patches
+    return simulate(tasks, room.threads, steps=patches, job_seconds=0.0, steps_ahead=patches).spans
 
 
 def mib(size: int) -> str:

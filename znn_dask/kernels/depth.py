@@ -12,13 +12,12 @@ they have points::
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from znn_dask.kernels.codelets import (
     ALL,
-    Points,
     complex_to_complex,
     complex_to_factor,
     points_below,
@@ -26,11 +25,11 @@ from znn_dask.kernels.codelets import (
 )
 from znn_dask.kernels.formulas import Formula
 from znn_dask.kernels.geometry import AxisTiles
-from znn_dask.kernels.jit import Compiled, registers
+from znn_dask.kernels.jit import Call, Compiled, registers
 from znn_dask.kernels.memory import ALIGNMENT, empty
 from znn_dask.kernels.values import Integer
 
-Operand = tuple[Compiled, np.ndarray]  # how it is transformed along depth, half spectrum
+Product = Literal["forward", "input_gradient", "kernel_gradient"]
 
 _TILES_BYTES = 1 << 19  # factors and products of the tiles that are multiplied at once
 
@@ -47,54 +46,52 @@ _ARGUMENTS = (
 
 def forward(axis: AxisTiles, X: np.ndarray, W: np.ndarray, Y: np.ndarray) -> None:
     """Y = X W: half spectra of inputs (.., C), kernels (.., C, K) and outputs (.., K)."""
-    n, dtype = axis.edge, Y.dtype
-    left = complex_to_factor(n, (0, n), "left", False, False, dtype), X
-    right = complex_to_factor(n, (0, axis.kernel), "right", False, False, dtype), W
-    back = complex_to_complex(n, 1, (0, n), _outputs(axis), False, dtype), Y
-    _run(axis, -(-Y.shape[1] // axis.step), left, right, back)
+    _run("forward", axis, X, W, Y)
 
 
 def input_gradient(axis: AxisTiles, G: np.ndarray, W: np.ndarray, D: np.ndarray) -> None:
     """D = G W*^T: half spectra of output gradients (.., K), kernels (.., C, K), and input gradients
     (.., C), where tiles overlap and are added."""
-    n, dtype = axis.edge, D.dtype
-    left = complex_to_factor(n, _outputs(axis), "left", False, False, dtype), G
-    right = complex_to_factor(n, (0, axis.kernel), "right", True, True, dtype), W.swapaxes(3, 4)
-    back = complex_to_complex(n, 1, (0, n), (0, n), True, dtype), D
-    _run(axis, -(-G.shape[1] // axis.step), left, right, back, cleared=D.shape[1])
+    _run("input_gradient", axis, G, W.swapaxes(3, 4), D)
 
 
 def kernel_gradient(axis: AxisTiles, X: np.ndarray, G: np.ndarray, W: np.ndarray) -> None:
     """W = X*^T G summed over tiles: half spectra of inputs (.., C), output gradients (.., K) and
     kernel gradients (.., C, K)."""
-    n, dtype = axis.edge, W.dtype
-    left = complex_to_factor(n, (0, n), "left", True, False, dtype), X
-    right = complex_to_factor(n, _outputs(axis), "right", False, False, dtype), G
-    back = complex_to_complex(n, 1, (0, n), (0, axis.kernel), False, dtype), W
-    _run(axis, -(-G.shape[1] // axis.step), left, right, back, summed=True)
-
-
-def _outputs(axis: AxisTiles) -> Points:
-    """Points of a tile that are its outputs."""
-    return (axis.kernel - 1, axis.outputs)
+    _run("kernel_gradient", axis, X, G, W)
 
 
 def _run(
-    axis: AxisTiles,
-    tiles: int,
-    left: Operand,
-    right: Operand,
-    back: Operand,
-    *,
-    summed: bool = False,
-    cleared: int = 0,
+    which: Product, axis: AxisTiles, left: np.ndarray, right: np.ndarray, back: np.ndarray
 ) -> None:
-    """Run the loops over `tiles` tiles along depth: the product of each, or `summed` over them.
-    The first `cleared` planes of `back` are set to zero before."""
-    dtype = back[1].dtype
-    vectors = -(-right[1].shape[4] * dtype.itemsize // registers().bytes)
+    shapes = (left.shape, left.strides, right.shape, right.strides, back.shape, back.strides)
+    call, at, scratch_bytes = _prepared(which, axis, back.dtype, shapes)
+    scratch = empty((scratch_bytes,), np.uint8)
+    start = scratch.ctypes.data
+    call(left.ctypes.data, right.ctypes.data, back.ctypes.data, *(start + n for n in at))
+
+
+@cache
+def _prepared(
+    which: Product, axis: AxisTiles, dtype: np.dtype[Any], shapes: tuple[tuple[int, ...], ...]
+) -> tuple[Call, list[int], int]:
+    """(call for half spectra of these shapes and strides, where its factors and product begin in
+    its scratch, bytes of the scratch)."""
+    n, outputs, points = axis.edge, (axis.kernel - 1, axis.outputs), (0, axis.kernel)
+    left_shape, left_strides, right_shape, right_strides, back_shape, back_strides = shapes
+    summed, adding = which == "kernel_gradient", which == "input_gradient"
+    left = complex_to_factor(n, outputs if adding else (0, n), "left", summed, False, dtype)
+    right = complex_to_factor(n, outputs if summed else points, "right", adding, adding, dtype)
+    wanted, map_shape = {
+        "forward": (outputs, back_shape),
+        "input_gradient": ((0, n), left_shape),
+        "kernel_gradient": (points, right_shape),
+    }[which]
+    back = complex_to_complex(n, 1, (0, n), wanted, adding, dtype)
+    tiles = -(-map_shape[1] // axis.step)
+    vectors = -(-right_shape[4] * dtype.itemsize // registers().bytes)
     padded = vectors * registers().bytes  # rows of right factors and products: whole registers
-    plane_tiles, inner = left[1].shape[3:]
+    plane_tiles, inner = left_shape[3:]
     along = tiles * axis.phases
     # Sums over tiles are cut at `at_once`: it counts lines of the cache, whatever the registers.
     lines = -(-padded // ALIGNMENT) * ALIGNMENT
@@ -103,7 +100,7 @@ def _run(
     at_once = -(-plane_tiles // groups)
     rows = along * at_once
     arguments = {
-        "frequencies": len(left[1]),
+        "frequencies": left_shape[0],
         "edge": axis.edge,
         "tiles": tiles,
         "step": axis.step,
@@ -113,34 +110,34 @@ def _run(
         "at_once": at_once,
         "wides": vectors // 2,
         "narrows": vectors % 2,
-        "cleared": cleared,
+        "cleared": back_shape[1] if adding else 0,
     }
     for name, size in (("wide", 2), ("narrow", 1)):
         arguments[name] = product(size, False, dtype).address
         arguments[f"{name}_add"] = product(size, True, dtype).address
-    scratch = []
-    for name, factor, (codelet, half), shape in (
-        ("left", "L", left, (3, rows, inner * dtype.itemsize)),
-        ("right", "R", right, (3, rows if summed else inner, padded)),
-        ("back", "P", back, (2, inner if summed else rows, padded)),
+    begin, total = [], 0
+    for name, factor, codelet, half_shape, half_strides, shape in (
+        ("left", "L", left, left_shape, left_strides, (3, rows, inner * dtype.itemsize)),
+        ("right", "R", right, right_shape, right_strides, (3, rows if summed else inner, padded)),
+        ("back", "P", back, back_shape, back_strides, (2, inner if summed else rows, padded)),
     ):
-        packed = shape[2] == half.strides[3] == half.shape[4] * dtype.itemsize
+        packed = shape[2] == half_strides[3] == half_shape[4] * dtype.itemsize
         arguments |= {
-            name: half.ctypes.data,
             f"{name}_codelet": codelet.address,
-            f"{name}_size": half.shape[1],
-            f"{name}_rows": half.shape[3],
-            f"{name}_columns": half.shape[4],
+            f"{name}_size": half_shape[1],
+            f"{name}_rows": half_shape[3],
+            f"{name}_columns": half_shape[4],
             f"{name}_packed": int(packed),
         }
         steps = ("f", "depth", "part", "row", "column")
-        arguments |= {f"{name}_{s}": n for s, n in zip(steps, half.strides, strict=True)}
+        arguments |= {f"{name}_{s}": n for s, n in zip(steps, half_strides, strict=True)}
         part = odd_lines(shape[1] * shape[2])
-        memory = empty((axis.edge, shape[0] * part), np.uint8)
         arguments |= {f"{factor}_f": shape[0] * part, f"{factor}_part": part}
-        arguments |= {factor: memory.ctypes.data, f"{factor}_row": shape[2]}
-        scratch.append(memory)
-    (_kernel_product if summed else _map_product)(dtype)(**arguments)
+        arguments[f"{factor}_row"] = shape[2]
+        begin.append(total)
+        total += axis.edge * shape[0] * part
+    loops = (_kernel_product if summed else _map_product)(dtype)
+    return loops.bind(*_HALVES, *_FACTORS, **arguments), begin, total
 
 
 def odd_lines(size: int) -> int:

@@ -1,7 +1,8 @@
 """Convolution without transforms, by loops compiled for its channels (see `direct_code`), or on
 planes of voxels where these are few (see `narrow`).
 
-Every output is one sum over taps and input channels, in one order wherever it is computed. Kernel
+Every output is one sum over taps and input channels (of large kernels: a sum of those of its
+planes), in one order wherever it is computed. Kernel
 gradients sum over chunks of voxels that stay in cache; where they are cut depends on shapes only.
 """
 
@@ -27,6 +28,7 @@ from znn_dask.kernels.shape import ConvolutionShape
 # lose fewer digits.
 _CHUNK_BYTES = 1 << 19
 _CHUNK_VOXELS = 1 << 13
+_LONG_SUM = 512  # products of a plane of taps from which on planes are summed apart
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Direct(ConvolutionShape):
     ) -> np.ndarray:
         x, w, size = self._region(X, self.input_box(block)), W[::-1, ::-1, ::-1], box_shape(block)
         if narrow.suits(self.channels[1], self.kernel, size, self.dtype):
-            y = narrow.correlate(x, w, size, self.dilation, full=False)
+            y = narrow.correlate(x, w, size, self.dilation, full=False, by_planes=_by_planes(w))
         else:
             y = self._correlate(x, w, size, (0, 0, 0), x.shape[:3])
         if accumulate is None:
@@ -84,7 +86,7 @@ class Direct(ConvolutionShape):
     def input_gradient(self, G: np.ndarray, W: np.ndarray, block: Box) -> np.ndarray:
         g, w, size = G[block], W.swapaxes(3, 4), box_shape(self.input_box(block))
         if narrow.suits(self.channels[0], self.kernel, size, self.dtype):
-            return narrow.correlate(g, w, size, self.dilation, full=True)
+            return narrow.correlate(g, w, size, self.dilation, full=True, by_planes=_by_planes(w))
         low = tuple((k - 1) * s for k, s in zip(self.kernel, self.dilation, strict=True))
         high = tuple(n + m for n, m in zip(g.shape[:3], low, strict=True))
         if low[2]:
@@ -109,12 +111,8 @@ class Direct(ConvolutionShape):
                 *(*box_shape(chunk), *self.kernel, *self.dilation),
                 *(*x_strides[:2], *g_strides[:2]),
             )
-            compiled(
-                x=x[self.input_box(chunk)].ctypes.data,
-                g=G[chunk].ctypes.data,
-                dw=dw.ctypes.data,
-                **dict(zip(direct_code.KERNEL_GRADIENT, integers, strict=True)),
-            )
+            starts = (x[self.input_box(chunk)].ctypes.data, G[chunk].ctypes.data)
+            compiled.given(integers)(*starts, dw.ctypes.data)
         return dw
 
     def _correlate(
@@ -134,26 +132,27 @@ class Direct(ConvolutionShape):
         x_strides, w_strides = _steps(x), _steps(w)
         if w.shape[:3] == (1, 1, 1) and x.flags.c_contiguous:  # one long line
             size = high = (1, 1, math.prod(size))
-        block = -(-size[2] // -(-size[2] // out.sums))
+        block = direct_code.block(out, size[2], w.shape[2], self.dilation[2], low[2], high[2])
         compiled = direct_code.correlate(
-            self.dtype, x_strides[2], w_strides[3], inputs, outputs, block
+            *(self.dtype, x_strides[2], w_strides[3], inputs, outputs, block),
+            by_planes=_by_planes(w),
         )
         start = x.ctypes.data - (low[0] * x.strides[0] + low[1] * x.strides[1])
         integers = (
             *(*size, *w.shape[:3], *low, *high, *self.dilation),
             *(*x_strides[:2], *w_strides[:3]),
         )
-        compiled(
-            x=start,
-            w=w.ctypes.data,
-            y=y.ctypes.data,
-            **dict(zip(direct_code.CORRELATE, integers, strict=True)),
-        )
+        compiled.given(integers)(start, w.ctypes.data, y.ctypes.data)
         return y
 
     def _region(self, X: np.ndarray, box: Box) -> np.ndarray:
         """`box` of a whole input map, or of one that holds just that box."""
         return X[box] if X.shape[:3] == self.input_size else X[whole(box_shape(box))]
+
+
+def _by_planes(w: np.ndarray) -> bool:
+    """Whether planes of taps of kernels w (kz, ky, kx, from, to) are summed apart."""
+    return math.prod(w.shape[1:4]) >= _LONG_SUM
 
 
 def _steps(array: np.ndarray) -> tuple[int, ...]:

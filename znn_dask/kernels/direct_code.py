@@ -15,6 +15,7 @@ from znn_dask.kernels.jit import Compiled, registers
 from znn_dask.kernels.loops import Loops, Value
 
 _MOST_VECTORS = 3  # of output channels side by side: more leave too few sums per vector to reuse it
+_STARTED = 3  # products of a value and a vector that a tap costs beside those that it adds
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,25 @@ def lanes(channels: int, dtype: np.dtype[np.floating]) -> Lanes:
     """The vectors that waste least on this machine; bits do not depend on them."""
     most = registers().bytes // dtype.itemsize
     return Lanes(channels, max(2, min(most, 1 << (channels - 1).bit_length())))
+
+
+@cache
+def block(out: Lanes, outputs: int, taps: int, step: int, low: int, high: int) -> int:
+    """Voxels of a line of `outputs` whose sums are made together, for the least work.
+
+    A tap is taken for a whole block where one voxel of it reads anything in [low, high): with taps
+    `step` apart, long blocks read zeros.
+    """
+    vectors = max(len(group) for group in out.groups)
+
+    def work(size: int) -> int:
+        blocks = 0
+        for tap in range(taps):
+            first, last = max(0, low - tap * step), min(outputs, high - tap * step)
+            blocks += (last - 1) // size - first // size + 1
+        return blocks * (size * vectors + _STARTED)
+
+    return min(range(min(outputs, out.sums), 0, -1), key=work)
 
 
 class _Sums:
@@ -111,14 +131,21 @@ CORRELATE = (
 
 @cache
 def correlate(
-    dtype: np.dtype[np.floating], pitch: int, row: int, inputs: int, outputs: int, block: int
+    dtype: np.dtype[np.floating],
+    pitch: int,
+    row: int,
+    inputs: int,
+    outputs: int,
+    block: int,
+    by_planes: bool,
 ) -> Compiled:
     """y[p] = sum_d x[p + d s] w[d], called with x, w, y and CORRELATE.
 
     Voxels of x are `pitch` elements apart; one input channel's `outputs` kernels in w are
     followed, `row` elements on, by the next one's; y is contiguous. Sums of `block` voxels along
     the last axis, nx or fewer, are made together. Positions of x outside [l, h) are taken as zero;
-    along the last axis they must be there and hold zeros.
+    along the last axis they must be there and hold zeros. `by_planes`: each plane of taps is summed
+    by itself and then added, as long sums lose digits.
     """
     out = lanes(outputs, dtype)
     code = Loops("correlate", dtype, ("x", "w", "y"), CORRELATE)
@@ -133,22 +160,30 @@ def correlate(
         ):
             # the last block overlaps the one before: equal values are written twice
             x = code.smaller(start, code.difference(size[2], block))
-            sums.clear()
-            with (
-                code.loop(*_taps(code, "z", z, 1)) as dz,
-                code.loop(*_taps(code, "y", y, 1)) as dy,
-                code.loop(*_taps(code, "x", x, block)) as dx,
-            ):
-                tap = (dz, dy, dx)
-                place = [
-                    code.sum(p, code.product(d, s))
-                    for p, d, s in zip((z, y, x), tap, dilation, strict=True)
-                ]
-                values = code.at(code["x"], code.dot(place, x_strides))
-                kernels = code.at(code["w"], code.dot(tap, w_strides))
-                _sum_channels(code, sums, values, kernels, (inputs, pitch, row, block))
             voxel = code.sum(code.product(code.sum(code.product(z, size[1]), y), size[2]), x)
-            sums.store(code.at(code["y"], code.product(voxel, outputs)), outputs)
+            target = code.at(code["y"], code.product(voxel, outputs))
+            sums.clear()
+            if by_planes:
+                sums.store(target, outputs)
+            with code.loop(*_taps(code, "z", z, 1)) as dz:
+                if by_planes:
+                    sums.clear()
+                with (
+                    code.loop(*_taps(code, "y", y, 1)) as dy,
+                    code.loop(*_taps(code, "x", x, block)) as dx,
+                ):
+                    tap = (dz, dy, dx)
+                    place = [
+                        code.sum(p, code.product(d, s))
+                        for p, d, s in zip((z, y, x), tap, dilation, strict=True)
+                    ]
+                    values = code.at(code["x"], code.dot(place, x_strides))
+                    kernels = code.at(code["w"], code.dot(tap, w_strides))
+                    _sum_channels(code, sums, values, kernels, (inputs, pitch, row, block))
+                if by_planes:
+                    sums.add_to([code.at(target, i * outputs) for i in range(block)])
+            if not by_planes:
+                sums.store(target, outputs)
     return code.compile()
 
 

@@ -1,6 +1,7 @@
 """Boxes of voxels and the division of one axis into tiles. Axis order z, y, x everywhere."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 Triple = tuple[int, int, int]
 Box = tuple[slice, slice, slice]
@@ -89,21 +90,21 @@ class AxisTiles:
     dilation: int
     edge: int
 
-    @property
+    @cached_property
     def outputs(self) -> int:
         """Outputs of one tile in one phase."""
         return self.edge - self.kernel + 1
 
-    @property
+    @cached_property
     def step(self) -> int:
         """Outputs of one tile over all phases."""
         return self.outputs * self.dilation
 
-    @property
+    @cached_property
     def phases(self) -> int:
         return min(self.dilation, self.size)
 
-    @property
+    @cached_property
     def tiles(self) -> int:
         return -(-self.size // self.step)
 

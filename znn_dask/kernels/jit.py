@@ -6,8 +6,9 @@ Two writers hand their text to `compile_function`: `loops` and `formulas`.
 import ctypes
 import itertools
 import platform
+import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,14 +24,49 @@ class Compiled:
 
     def __init__(self, address: int, arguments: Sequence[str]) -> None:
         self.address = address
-        self._arguments = tuple(arguments)
-        self._names = frozenset(arguments)
-        self._function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(arguments))(address)
+        self.arguments = tuple(arguments)
+        self._given: dict[tuple[int, ...], Call] = {}
 
     def __call__(self, **arguments: int) -> None:
-        if arguments.keys() != self._names:
-            raise TypeError(f"arguments {arguments.keys() ^ self._names} do not fit")
-        self._function(*(arguments[name] for name in self._arguments))
+        self.bind(**arguments)()
+
+    def bind(self, *later: str, **arguments: int) -> "Call":
+        """The function with these arguments; those of the names `later` come when it is called."""
+        return Call(self, later, arguments)
+
+    def given(self, last: tuple[int, ...]) -> "Call":
+        """The function with these last arguments, kept for the next time; the first ones come when
+        it is called."""
+        call = self._given.get(last)
+        if call is None:
+            first = self.arguments[: -len(last)]
+            names = self.arguments[len(first) :]
+            call = self._given[last] = self.bind(*first, **dict(zip(names, last, strict=True)))
+        return call
+
+
+class Call:
+    """A call that is the same every time but for a few arguments, mostly addresses.
+
+    Its other words are put in order once: that takes longer than many a kernel runs.
+    """
+
+    def __init__(
+        self, function: Compiled, later: Sequence[str], arguments: Mapping[str, int]
+    ) -> None:
+        names = function.arguments
+        if {*later, *arguments} != {*names}:
+            raise TypeError(f"arguments {({*later, *arguments}) ^ {*names}} do not fit")
+        self._words = [function.address, *(arguments.get(name, 0) for name in names)]
+        self._places = tuple(1 + names.index(name) for name in later)
+        self._pack = struct.Struct(f"{len(self._words)}q").pack
+        self._enter = _enter(len(names))
+
+    def __call__(self, *later: int) -> None:
+        words = self._words.copy()  # several threads may be calling
+        for place, value in zip(self._places, later, strict=True):
+            words[place] = value
+        self._enter(self._pack(*words))
 
 
 @dataclass(frozen=True)
@@ -74,6 +110,23 @@ def compile_function(text: str, arguments: Sequence[str]) -> Compiled:
         engine.add_module(module)
         engine.finalize_object()
         return Compiled(int(engine.get_function_address(function.name)), arguments)
+
+
+@cache
+def _enter(count: int) -> Callable[[bytes], None]:
+    """Calls the function at the first of these words with the `count` others.
+
+    Compiled code reads them from memory in no time; ctypes converts every one on its way.
+    """
+    loads = [
+        f"%p{i} = getelementptr i64, ptr %words, i64 {i}\n%a{i} = load i64, ptr %p{i}"
+        for i in range(1, count + 1)
+    ]
+    call = ", ".join(f"i64 %a{i}" for i in range(1, count + 1))
+    lines = ("%f = load ptr, ptr %words", *loads, f"call void %f({call})", "ret void")
+    text = "define void @enter(ptr %words) {\n" + "\n".join(lines) + "\n}"
+    compiled = compile_function(text, ("words",))
+    return ctypes.CFUNCTYPE(None, ctypes.c_char_p)(compiled.address)
 
 
 @cache

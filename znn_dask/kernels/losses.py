@@ -6,11 +6,14 @@ weight 0 takes a voxel out of everything. (ZNN masks the value but does not reba
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from znn_dask.kernels.malis import MalisKind, malis
 
 Floats = NDArray[np.floating]
 
@@ -41,6 +44,8 @@ class Loss:
     name: str
     output_function: str | None
     _terms: Callable[[Floats, Floats], tuple[Floats, Floats, Floats]]
+    _attention: Callable[[Floats, Floats], Floats] | None = None
+    """Further weights (z, y, x, c) of the gradient alone, from prediction and truth."""
 
     def __call__(
         self, outputs: Floats, targets: NDArray[np.generic], weights: Floats | None = None
@@ -63,6 +68,8 @@ class Loss:
             np.multiply(errors, weight, out=errors)
             np.multiply(gradient, weight, out=gradient)
             wrong &= weight != 0
+        if self._attention is not None:
+            gradient *= self._attention(prediction, truth)
         value = float(errors.sum(dtype=np.float64))
         return LossResult(value, gradient, prediction, float(np.count_nonzero(wrong)))
 
@@ -73,10 +80,15 @@ def loss(name: str) -> Loss:
     square_loss: (p - l)^2 | square-square_loss: the same, zero within 0.2 of the target |
     binomial_cross_entropy | softmax_loss: cross entropy over the channels.
 
+    For affinities, -malis after square, square-square or binomial multiplies their gradients with
+    MALIS weights (see `malis`): plain ones, or those of -num, -pair, -frac or -constrained after
+    it, as in binomial-malis-pair. The value stays that of the loss.
+
     Raises ValueError for an unknown name.
     """
     if name not in _LOSSES:
-        raise ValueError(f"unknown loss {name!r}; known: {', '.join(_LOSSES)}")
+        known = ", ".join(name for name in _LOSSES if "malis" not in name)
+        raise ValueError(f"unknown loss {name!r}; known: {known}, and ..-malis (see the docs)")
     return _LOSSES[name]
 
 
@@ -106,6 +118,10 @@ def _softmax(x: Floats, l: Floats) -> tuple[Floats, Floats, Floats]:  # noqa: E7
     return -(l * log_p), p - l, p
 
 
+def _malis_weights(p: Floats, l: Floats, kind: MalisKind) -> Floats:  # noqa: E741
+    return malis(p, l, kind).weights
+
+
 _MARGIN = 0.2  # of square-square
 
 _LOSSES = {
@@ -122,4 +138,19 @@ _LOSSES = {
         ("softmax", "linear", _softmax, ("softmax", "softmax_loss")),
     )
     for alias in aliases
+}
+
+_SUFFIXES: dict[str, MalisKind] = {
+    "malis": "plain",
+    "malis-num": "num",
+    "malis-pair": "pair",
+    "malis-frac": "frac",
+    "malis-constrained": "constrained",
+}
+_LOSSES |= {
+    (name := f"{base}-{suffix}"): replace(
+        _LOSSES[base], name=name, _attention=partial(_malis_weights, kind=kind)
+    )
+    for base in ("square", "square-square", "binomial")
+    for suffix, kind in _SUFFIXES.items()
 }

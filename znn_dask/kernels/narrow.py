@@ -29,11 +29,18 @@ def suits(channels: int, kernel: Triple, size: Triple, dtype: np.dtype[np.floati
 
 
 def correlate(
-    x: np.ndarray, w: np.ndarray, size: Triple, dilation: Triple, *, full: bool
+    x: np.ndarray,
+    w: np.ndarray,
+    size: Triple,
+    dilation: Triple,
+    *,
+    full: bool,
+    by_planes: bool,
 ) -> np.ndarray:
     """y[p] = sum_d x[p + d s - low] w[d] of `size`, for w (kz, ky, kx, from, to).
 
-    low is zero, or the kernel's extent where x is `full`y covered: then x holds zeros around it.
+    low is zero, or the kernel's extent where x is `full`y covered: then there are zeros around it.
+    `by_planes`: each plane of taps is summed by itself and then added.
     """
     inputs, outputs = w.shape[3:]
     extent = [(k - 1) * s for k, s in zip(w.shape[:3], dilation, strict=True)]
@@ -48,7 +55,7 @@ def correlate(
     planes = _planes(x, (ly, lx), pitch, (ny + 2 * ly) * pitch, lx)
     y = empty((size[0], size[1], pitch, outputs), x.dtype)
     steps = _steps(w)
-    run = narrow_code.correlate(x.dtype, (steps[3], steps[4]), inputs, outputs, block)
+    run = narrow_code.correlate(x.dtype, (steps[3], steps[4]), inputs, outputs, block, by_planes)
     item = x.itemsize
     integers = (
         *(size[0], count, *w.shape[:3]),
@@ -57,12 +64,8 @@ def correlate(
         *(planes.strides[0] // item, planes.strides[1] // item),
         *(y.strides[0] // item, *steps[:3]),
     )
-    run(
-        x=planes.ctypes.data - lz * planes.strides[1],
-        w=w.ctypes.data,
-        y=y.ctypes.data,
-        **dict(zip(narrow_code.CORRELATE, integers, strict=True)),
-    )
+    start = planes.ctypes.data - lz * planes.strides[1]
+    run.given(integers)(start, w.ctypes.data, y.ctypes.data)
     return y if pitch == size[2] else y[:, :, : size[2]].copy()
 
 
@@ -86,13 +89,7 @@ def kernel_gradient(x: np.ndarray, g: np.ndarray, kernel: Triple, dilation: Trip
         *(xs.strides[0] // item, xs.strides[1] // item),
         *(gs.strides[0] // item, gs.strides[1] // item),
     )
-    run(
-        x=xs.ctypes.data,
-        g=gs.ctypes.data,
-        total=total.ctypes.data,
-        dw=dw.ctypes.data,
-        **dict(zip(narrow_code.KERNEL_GRADIENT, integers, strict=True)),
-    )
+    run.given(integers)(*(array.ctypes.data for array in (xs, gs, total, dw)))
     return dw
 
 
@@ -106,11 +103,8 @@ def _planes(
     nz, ny, nx, channels = x.shape
     flat = zeros((channels * nz * plane + beyond,), x.dtype)
     integers = (channels, nz, ny, nx, *_steps(x)[:3], nz * plane, plane, pitch)
-    narrow_code.planes(x.dtype)(
-        x=x.ctypes.data,
-        p=flat.ctypes.data + (first[0] * pitch + first[1]) * x.itemsize,
-        **dict(zip(narrow_code.PLANES, integers, strict=True)),
-    )
+    start = flat.ctypes.data + (first[0] * pitch + first[1]) * x.itemsize
+    narrow_code.planes(x.dtype).given(integers)(x.ctypes.data, start)
     return flat[: channels * nz * plane].reshape(channels, nz, plane)
 
 

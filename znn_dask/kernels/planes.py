@@ -9,10 +9,11 @@ with real and imaginary parts apart, frequencies in the order (fb, fc) with fc h
 the order (b tile, b phase, c tile, c phase).
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,11 +27,12 @@ from znn_dask.kernels.codelets import (
 )
 from znn_dask.kernels.formulas import Formula
 from znn_dask.kernels.geometry import AxisTiles
-from znn_dask.kernels.jit import Compiled, registers
+from znn_dask.kernels.jit import Call, Compiled, registers
 from znn_dask.kernels.memory import ALIGNMENT, empty
 from znn_dask.kernels.values import Integer
 
 Plane = tuple[AxisTiles, AxisTiles]
+Way = Literal["forward", "set", "add"]  # the latter two of inverse transforms
 
 STAGE_BYTES = 1_200_000
 """The spectrum of a plane is gathered in the second-level cache where it is not larger."""
@@ -48,10 +50,7 @@ _ARGUMENTS = (
 def forward(plane: Plane, x: np.ndarray, half: np.ndarray, points: tuple[Points, Points]) -> None:
     """Transform the planes of map x into `half`: `points` (first, count) of each tile's edges are
     those of the map, from its first voxel, the others zero."""
-    (b, c), dtype = plane, x.dtype
-    lines = real_to_half(c.edge, points[1], dtype)
-    columns = complex_to_complex(b.edge, -1, points[0], (0, b.edge), False, dtype)
-    _run(_forward(dtype), plane, x, half, points[0][1], lines, columns, _has_whole_planes(half))
+    _run("forward", plane, x, half, points)
 
 
 def inverse(
@@ -59,70 +58,74 @@ def inverse(
 ) -> None:
     """Transform `half` back, times the number of points of a plane: `points` (first, count) of each
     tile's edges are set in the planes of map y from its first voxel, or added to them."""
-    (b, c), dtype = plane, y.dtype
-    columns = complex_to_complex(b.edge, 1, (0, b.edge), points[0], False, dtype)
-    lines = half_to_real(c.edge, points[1], add, dtype)
-    _run(_inverse(dtype), plane, y, half, points[0][1], lines, columns, staged=False)
+    _run("add" if add else "set", plane, y, half, points)
 
 
-def _has_whole_planes(half: np.ndarray) -> bool:
-    """Whether each plane is one range of memory that `half` covers, and fits in cache."""
-    plane_bytes = half.shape[0] * half.strides[0]
-    packed = half.strides[2] == half.shape[3] * half.strides[3] == half[0, 0, 0].nbytes
-    return packed and plane_bytes <= min(half.strides[1], STAGE_BYTES)
+def _run(way: Way, plane: Plane, x: np.ndarray, half: np.ndarray, points: Any) -> None:
+    shapes = (x.shape, x.strides, half.shape, half.strides)
+    call, stage_bytes, scratch_bytes = _prepared(way, plane, points, x.dtype, *shapes)
+    scratch = empty((scratch_bytes,), np.uint8)
+    start, spectrum = scratch.ctypes.data, half.ctypes.data
+    call(x.ctypes.data, spectrum, start + stage_bytes, start if stage_bytes else spectrum)
 
 
-def _run(
-    loops: Compiled,
+@cache
+def _prepared(
+    way: Way,
     plane: Plane,
-    x: np.ndarray,
-    half: np.ndarray,
-    points_b: int,
-    lines: Compiled,
-    columns: Compiled,
-    staged: bool,
-) -> None:
-    b, c = plane
-    depth, size_b, size_c, channels = x.shape
-    frequencies_c = c.edge // 2 + 1
-    lanes = registers().bytes // x.itemsize
-    most = max(1, _LINES_BYTES // (points_b * frequencies_c * 2 * lanes * x.itemsize))
+    points: tuple[Points, Points],
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    half_shape: tuple[int, ...],
+    half_strides: tuple[int, ...],
+) -> tuple[Call, int, int]:
+    """(call for arrays of these shapes, bytes of its stage, and with its buffer behind that)."""
+    (b, c), item = plane, dtype.itemsize
+    depth, size_b, size_c, channels = shape
+    if way == "forward":
+        lines = real_to_half(c.edge, points[1], dtype)
+        columns = complex_to_complex(b.edge, -1, points[0], (0, b.edge), False, dtype)
+    else:
+        lines = half_to_real(c.edge, points[1], way == "add", dtype)
+        columns = complex_to_complex(b.edge, 1, (0, b.edge), points[0], False, dtype)
+    points_b, frequencies_c = points[0][1], c.edge // 2 + 1
+    lanes = registers().bytes // item
+    most = max(1, _LINES_BYTES // (points_b * frequencies_c * 2 * lanes * item))
     groups = -(-channels // (most * lanes))
     at_once = -(-channels // (groups * lanes)) * lanes
-    buffer_line = 2 * frequencies_c * at_once * x.itemsize + ALIGNMENT
-    buffer = empty((points_b, buffer_line), np.uint8)
+    buffer_line = 2 * frequencies_c * at_once * item + ALIGNMENT
+    plane_bytes = half_shape[0] * half_strides[0]
+    # What is written here and there is gathered in the second-level cache, and copied in order:
+    # where each plane is one range of memory that `half` covers, and fits.
+    packed = half_strides[2] == half_shape[3] * half_strides[3] == math.prod(half_shape[3:]) * item
+    staged = way == "forward" and packed and plane_bytes <= min(half_strides[1], STAGE_BYTES)
     arguments = {
         "lines": lines.address,
         "columns": columns.address,
         "depth": depth,
-        "map": x.ctypes.data,
         "size_b": size_b,
         "size_c": size_c,
         "points_b": points_b,
         "frequencies_c": frequencies_c,
-        "half": half.ctypes.data,
-        "half_fb": frequencies_c * half.strides[0],
+        "half_fb": frequencies_c * half_strides[0],
         "channels": channels,
         "at_once": at_once,
-        "buffer": buffer.ctypes.data,
         "buffer_line": buffer_line,
-    }
-    # What is written here and there is gathered in the second-level cache, and copied in order.
-    plane_bytes = half.shape[0] * half.strides[0]
-    stage = empty((plane_bytes,), np.uint8) if staged else half
-    arguments |= {
-        "stage": stage.ctypes.data,
-        "stage_depth": 0 if staged else half.strides[1],
+        "stage_depth": 0 if staged else half_strides[1],
         "staged": plane_bytes if staged else 0,
     }
-    arguments |= zip(("map_depth", "map_b", "map_c"), x.strides[:3], strict=True)
+    arguments |= zip(("map_depth", "map_b", "map_c"), strides[:3], strict=True)
     arguments |= zip(
-        ("half_fc", "half_depth", "half_part", "half_tile"), half.strides[:4], strict=True
+        ("half_fc", "half_depth", "half_part", "half_tile"), half_strides[:4], strict=True
     )
     for name, axis in (("b", b), ("c", c)):
         for what in ("tiles", "step", "phases", "dilation"):
             arguments[f"{what}_{name}"] = getattr(axis, what)
-    loops(**arguments)
+    loops = _forward(dtype) if way == "forward" else _inverse(dtype)
+    call = loops.bind("map", "half", "buffer", "stage", **arguments)
+    stage_bytes = -(-plane_bytes // ALIGNMENT) * ALIGNMENT if staged else 0
+    return call, stage_bytes, stage_bytes + points_b * buffer_line
 
 
 @cache

@@ -46,11 +46,7 @@ class _Maximum:
 
     size: Triple
     dilation: Triple  # distance of the voxels of one window
-
-    @property
-    def stride(self) -> Triple:
-        """Distance of one window to the next."""
-        return (1, 1, 1)
+    stride: Triple  # distance of one window to the next
 
     def __post_init__(self) -> None:
         if not all(1 <= k <= 256 for k in self.size):
@@ -71,8 +67,8 @@ class _Maximum:
         for size, shape in zip(self._passes, shapes[1:], strict=True):
             y, which = empty(shape, x.dtype), empty(shape, np.uint8)
             find = pooling_code.maximum(x.dtype)
-            arrays = {"x": x.ctypes.data, "y": y.ctypes.data, "chosen": which.ctypes.data}
-            find(**arrays, **self._windows(size, x, shape))
+            arrays = (x.ctypes.data, y.ctypes.data, which.ctypes.data)
+            find.given(self._windows(size, x, shape))(*arrays)
             chosen.append(which)
             x = y
         return x if chosen else aligned_copy(x), tuple(chosen)
@@ -86,8 +82,8 @@ class _Maximum:
         for size, shape, which in reversed([*zip(self._passes, shapes, residue, strict=False)]):
             dx = zeros(shape, g.dtype)
             add = pooling_code.scatter(g.dtype)
-            arrays = {"g": g.ctypes.data, "dx": dx.ctypes.data, "chosen": which.ctypes.data}
-            add(**arrays, **self._windows(size, dx, g.shape))
+            arrays = (g.ctypes.data, dx.ctypes.data, which.ctypes.data)
+            add.given(self._windows(size, dx, g.shape))(*arrays)
             g = dx
         return g
 
@@ -109,7 +105,7 @@ class _Maximum:
     def _span(self, axis: int) -> int:
         return (self.size[axis] - 1) * self.dilation[axis] + 1
 
-    def _windows(self, size: Triple, x: Floats, outputs: Sequence[int]) -> dict[str, int]:
+    def _windows(self, size: Triple, x: Floats, outputs: Sequence[int]) -> tuple[int, ...]:
         """The arguments `pooling_code.WINDOWS` for windows of `size` on x."""
         z, y, columns, channels = outputs
         steps = tuple(stride // x.itemsize for stride in x.strides[:3])
@@ -117,8 +113,7 @@ class _Maximum:
         windows = tuple(step * s for step, s in zip(steps, strides, strict=True))
         voxels = tuple(step * d for step, d in zip(steps, self.dilation, strict=True))
         line = (1, columns * channels) if windows[2] == channels else (columns, channels)
-        integers = (z, y, *line, *size, *windows, *voxels)
-        return dict(zip(pooling_code.WINDOWS, integers, strict=True))
+        return (z, y, *line, *size, *windows, *voxels)
 
     def _shapes(self, input_shape: Sequence[int]) -> list[tuple[int, ...]]:
         """Shape of the region before the passes and after each of them.
@@ -144,11 +139,13 @@ class _Maximum:
 class MaxFilter(_Maximum):
     """Maximum of a `size` window at every voxel, its voxels `dilation` apart (max-filter).
 
-    Output is (size - 1) dilation smaller than the input on each axis.
+    Output is (size - 1) dilation smaller than the input on each axis. With a `stride`, windows are
+    taken at every stride-th voxel only; the last one must end where the input ends.
     """
 
     size: Triple
     dilation: Triple = (1, 1, 1)
+    stride: Triple = (1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -157,11 +154,11 @@ class MaxPool(_Maximum):
 
     size: Triple
     dilation: Triple = field(default=(1, 1, 1), init=False, repr=False)
+    stride: Triple = field(init=False, repr=False)
 
-    @property
-    def stride(self) -> Triple:
-        """Blocks do not overlap."""
-        return self.size
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "stride", self.size)  # blocks do not overlap
 
 
 @dataclass(frozen=True)

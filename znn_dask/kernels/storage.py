@@ -41,17 +41,23 @@ def kernel_spectrum_bytes(convolution: Convolution) -> int:
     return requested_bytes(convolution.allocate_kernel_spectrum)
 
 
+def forward_product(convolution: Convolution, block: Box) -> int:
+    """Of the product of spectra for a block of the output; 0 where it is the output."""
+    if not convolution.transforms:
+        return 0
+    share = math.prod(box_shape(block)) / math.prod(convolution.output_size)
+    return math.ceil(share * gradient_spectrum_bytes(convolution))
+
+
 def forward_scratch(convolution: Convolution, block: Box) -> int:
     """While a block of the output is made; the block itself not counted."""
     if not convolution.transforms:
         inputs = box_shape(convolution.input_box(block))
         planes = _plane_bytes(convolution, inputs, convolution.channels[1])
         return _kernel_bytes(convolution) + sum(convolution.channels) * planes
+    product = forward_product(convolution, block)
     if isinstance(convolution, WholeMap):  # as many points as spectra, of inputs or of outputs
-        outputs = gradient_spectrum_bytes(convolution)
-        return max(input_spectrum_bytes(convolution), 2 * outputs)
-    share = math.prod(box_shape(block)) / math.prod(convolution.output_size)
-    product = math.ceil(share * gradient_spectrum_bytes(convolution))
+        return max(input_spectrum_bytes(convolution), 2 * product)
     return product + min(product, _PART_BYTES)
 
 

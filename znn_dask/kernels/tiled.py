@@ -18,7 +18,6 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -113,11 +112,11 @@ class Tiled(ConvolutionShape):
     def input_spectrum(self, x: np.ndarray, block: Box, out: np.ndarray) -> None:
         inputs = self._inputs(block)
         x = self._by_axes(x)[inputs]
-        planes.forward(self._plane, x, _at(out, inputs), self._points("all"))
+        planes.forward(self._plane, x, _at(out, inputs), self._points["all"])
 
     def gradient_spectrum(self, g: np.ndarray, block: Box, out: np.ndarray) -> None:
         outputs = _at(out, self._outputs(block))
-        planes.forward(self._plane, self._by_axes(g), outputs, self._points("outputs"))
+        planes.forward(self._plane, self._by_axes(g), outputs, self._points["outputs"])
 
     def kernel_spectrum(self, w: np.ndarray, channels: slice, out: np.ndarray) -> None:
         part = w[:, :, :, channels]
@@ -126,7 +125,7 @@ class Tiled(ConvolutionShape):
         scale = self.dtype.type(1 / math.prod(self.tile))
         np.multiply(part, scale, out=kernels.reshape(part.shape))
         half = _kernels_in_one_row(out[:, :, :, channels])
-        planes.forward(self._kernel_plane, self._by_axes(kernels), half, self._points("kernel"))
+        planes.forward(self._kernel_plane, self._by_axes(kernels), half, self._points["kernel"])
 
     # ---- products
 
@@ -143,7 +142,7 @@ class Tiled(ConvolutionShape):
 
     def output(self, product: np.ndarray, block: Box) -> np.ndarray:
         y = empty((*box_shape(block), self.channels[1]), self.dtype)
-        points = self._points("outputs")
+        points = self._points["outputs"]
         planes.inverse(self._plane, product, self._by_axes(y), points, add=False)
         return y
 
@@ -152,7 +151,7 @@ class Tiled(ConvolutionShape):
         rows = _length(self._inputs(block))
         half = self._half_spectrum(rows, self.plane_tiles, self.channels[0])
         depth.input_gradient(self._depth, _at(G, self._outputs(block)), W, half)
-        planes.inverse(self._plane, half, self._by_axes(dx), self._points("all"), add=True)
+        planes.inverse(self._plane, half, self._by_axes(dx), self._points["all"], add=True)
         return dx
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
@@ -161,39 +160,37 @@ class Tiled(ConvolutionShape):
         depth.kernel_gradient(self._depth, X[..., channels], G, half)
         dw = empty((*self.kernel, math.prod(shape)), self.dtype)
         half = _kernels_in_one_row(half)
-        points = self._points("kernel")
+        points = self._points["kernel"]
         planes.inverse(self._kernel_plane, half, self._by_axes(dw), points, add=False)
         dw *= self.dtype.type(1 / math.prod(self.tile))
         return dw.reshape(*self.kernel, *shape)
 
     # ---- shapes
 
-    @property
+    @cached_property
     def _depth(self) -> AxisTiles:
         return self.grid.axes[self.axes[0]]
 
-    @property
+    @cached_property
     def _plane(self) -> planes.Plane:
         _, b, c = (self.grid.axes[a] for a in self.axes)
         return (b, c)
 
-    @property
+    @cached_property
     def _kernel_plane(self) -> planes.Plane:
         """Kernels are transformed like a map that is a single tile."""
         b, c = (AxisTiles(1, axis.kernel, 1, axis.edge) for axis in self._plane)
         return (b, c)
 
-    def _points(self, which: Literal["all", "outputs", "kernel"]) -> tuple[Points, Points]:
+    @cached_property
+    def _points(self) -> dict[str, tuple[Points, Points]]:
         """(first, count) of the points of a tile along b and c."""
-        b, c = (
-            {
-                "all": (0, axis.edge),
-                "outputs": (axis.kernel - 1, axis.outputs),
-                "kernel": (0, axis.kernel),
-            }[which]
-            for axis in self._plane
-        )
-        return (b, c)
+        b, c = self._plane
+        return {
+            "all": ((0, b.edge), (0, c.edge)),
+            "outputs": ((b.kernel - 1, b.outputs), (c.kernel - 1, c.outputs)),
+            "kernel": ((0, b.kernel), (0, c.kernel)),
+        }
 
     def _outputs(self, block: Box) -> slice:
         """Outputs of `block` along depth. Raises ValueError where it cuts through tiles."""
@@ -202,8 +199,8 @@ class Tiled(ConvolutionShape):
 
     def _inputs(self, block: Box) -> slice:
         """Inputs that `block` reads along depth."""
-        self.grid.check(block)
-        return self.input_box(block)[self.axes[0]]
+        outputs = self._outputs(block)
+        return slice(outputs.start, outputs.stop + (self._depth.kernel - 1) * self._depth.dilation)
 
     def _by_axes(self, array: np.ndarray) -> np.ndarray:
         """View (depth, b, c, channel) of (z, y, x, channel)."""
@@ -214,20 +211,16 @@ class Tiled(ConvolutionShape):
     def _half_spectrum(self, depth: int, rows: int, columns: int) -> np.ndarray:
         """Array (frequencies of the plane, depth, 2, rows, columns), see `planes`. In memory the
         planes lie one after the other."""
-        item = self.dtype.itemsize
-        one, plane = self._apart(rows, columns)
-        padded = empty((depth, plane // item), self.dtype)[:, : self._frequencies * one // item]
-        used = padded.reshape(depth, -1, one // item)[:, :, : 2 * rows * columns]
-        return used.reshape(depth, -1, 2, rows, columns).transpose(1, 0, 2, 3, 4)
-
-    def _apart(self, rows: int, columns: int) -> tuple[int, int]:
-        """Bytes from one frequency of a plane to the next, and from one plane to the next."""
-        one = 2 * rows * columns * self.dtype.itemsize
+        item, frequencies = self.dtype.itemsize, self._frequencies
+        one = 2 * rows * columns * item  # bytes from one frequency of a plane to the next
         if one >= _WORTH_PADDING:
             one = odd_lines(one)
-        return one, odd_lines(self._frequencies * one)
+        plane = odd_lines(frequencies * one)  # from one plane to the next
+        strides = (one, plane, rows * columns * item, columns * item, item)
+        memory = empty((depth * plane // item,), self.dtype)
+        return np.ndarray((frequencies, depth, 2, rows, columns), self.dtype, memory, 0, strides)
 
-    @property
+    @cached_property
     def _frequencies(self) -> int:
         return math.prod(self.plane_frequencies)
 

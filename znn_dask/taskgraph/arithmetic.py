@@ -8,17 +8,38 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from znn_dask.kernels.convolution import Algorithm
 from znn_dask.kernels.geometry import Triple
-from znn_dask.network.geometry import triple
+from znn_dask.network.geometry import show, triple
 
 ALGORITHMS = ("auto", "direct", "fft", "tiled")
 
 
 class PlanError(ValueError):
     """No plan for this request: says what was asked, and what would do."""
+
+
+class Method(NamedTuple):
+    """An algorithm, with the tile where it needs one; as text `direct`, `fft`, `tiled:12,12,12`."""
+
+    algorithm: Algorithm
+    tile: Triple | None = None
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{show(self.tile)}" if self.tile else self.algorithm
+
+    @classmethod
+    def parse(cls, text: str) -> "Method":
+        """From its text; PlanError for anything else."""
+        name, _, edges = text.partition(":")
+        parts = edges.split(",")
+        if name == "tiled" and len(parts) == 3 and all(p.isdecimal() and int(p) for p in parts):
+            return cls("tiled", triple(map(int, parts)))
+        if name in ("direct", "fft") and name == text:
+            return cls(name)  # type: ignore[arg-type]
+        raise PlanError(f"{text!r} is no way to convolve; use direct, fft or tiled:z,y,x")
 
 
 @dataclass(frozen=True)
@@ -39,6 +60,11 @@ class ConvolutionArithmetic:
     tile: Triple | None
     channels: int
 
+    @property
+    def method(self) -> Method:
+        """Algorithm and tile."""
+        return Method(self.algorithm, self.tile)
+
 
 @dataclass(frozen=True)
 class Arithmetic:
@@ -55,12 +81,15 @@ class Arithmetic:
     cuts
         Node group -> (axis, step, count): its map is computed in `count` blocks along `axis`, cut
         at multiples of `step` voxels.
+    fragments
+        Whether maps are computed only where the output patch reads them (`network.fragments`).
     """
 
     output_size: Triple
     dtype: str
     convolutions: Mapping[str, ConvolutionArithmetic]
     cuts: Mapping[str, tuple[int, int, int]]
+    fragments: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready values."""
@@ -79,6 +108,7 @@ class Arithmetic:
                 for edge, c in values["convolutions"].items()
             },
             cuts={node: (axis, step, n) for node, (axis, step, n) in values["cuts"].items()},
+            fragments=values.get("fragments", False),  # older checkpoints computed every voxel
         )
 
     @property

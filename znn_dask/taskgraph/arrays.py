@@ -22,7 +22,7 @@ from znn_dask.kernels import storage
 from znn_dask.kernels.geometry import Box, box_shape, intersect, whole
 from znn_dask.taskgraph.execution import Execution
 from znn_dask.taskgraph.layers import Layers
-from znn_dask.taskgraph.tasks import LOAD, LOSS, Kind, TaskId
+from znn_dask.taskgraph.tasks import LOAD, LOSS, Kind, TaskId, slab_task
 
 ArrayKind = Literal[
     "patch",
@@ -40,10 +40,7 @@ ArrayKind = Literal[
 
 
 class ArrayId(NamedTuple):
-    """Which array of a step: what it is, of which node or edge group, and the block.
-
-    An input spectrum that is made again is block 1 of its kind.
-    """
+    """Which array of a step: what it is, of which node or edge group, and the block."""
 
     kind: ArrayKind
     layer: str
@@ -115,7 +112,7 @@ def output_maps(layers: Layers) -> tuple[Array, ...]:
     )
 
 
-def state_arrays(layers: Layers) -> tuple[Array, ...]:
+def state_arrays(layers: Layers, execution: Execution) -> tuple[Array, ...]:
     """The arrays of a training state and its gradients. A step's state and gradients are dropped
     whole, when the last update has read them; kernel spectra one by one."""
     itemsize = np.dtype(layers.arithmetic.dtype).itemsize
@@ -135,18 +132,21 @@ def state_arrays(layers: Layers) -> tuple[Array, ...]:
                     ArrayId("kernel_spectrum", edge),
                     storage.kernel_spectrum_bytes(convolution),
                     _slices(layers, "kernel_spectrum", edge),
-                    tuple(kernel_readers(layers, edge, training=True)),
+                    tuple(kernel_readers(layers, execution, edge, training=True)),
                 )
             )
     return tuple(arrays)
 
 
-def kernel_readers(layers: Layers, edge: str, *, training: bool) -> Iterator[TaskId]:
+def kernel_readers(
+    layers: Layers, execution: Execution, edge: str, *, training: bool
+) -> Iterator[TaskId]:
     """The tasks of a pass that read an edge's kernel."""
     group = layers.network.edge(edge)
     yield from _blocks(layers, "forward", group.output)
     if training and group.input in layers.trained:
-        yield from _blocks(layers, "backward", group.output)
+        for block, _ in enumerate(layers.blocks[group.output]):
+            yield slab_task(layers, execution, edge, block)
 
 
 class _Tape:
@@ -191,12 +191,9 @@ class _Tape:
         nbytes = storage.input_spectrum_bytes(layers.convolutions[edge])
         forward = _blocks(layers, "forward", node)
         gradient = _slices(layers, "kernel_gradient", edge)
-        if edge not in self._execution.recomputed:
-            yield Array(ArrayId("input_spectrum", edge), nbytes, (*forward, *gradient))
-            return
-        yield Array(ArrayId("input_spectrum", edge), nbytes, forward)
-        again = _blocks(layers, "input_spectrum", edge, node)
-        yield Array(ArrayId("input_spectrum", edge, 1), nbytes, (*again, *gradient))
+        again = edge in self._execution.recomputed  # then that of the forward pass is scratch
+        makers = _blocks(layers, "input_spectrum", edge, node) if again else forward
+        yield Array(ArrayId("input_spectrum", edge), nbytes, (*makers, *gradient))
 
     def _residues(self, name: str, node: str) -> Iterator[Array]:
         """Of an edge group into `node`, or of a maxout node group itself."""
@@ -226,18 +223,24 @@ class _Tape:
                     yield Array(ArrayId("bias_gradient", node, b), nbytes, users)
         for edge in layers.convolutions:
             if layers.spectrum_owners[edge] == edge:
-                sharing = [e for e, owner in layers.spectrum_owners.items() if owner == edge]
                 yield Array(
                     ArrayId("gradient_spectrum", edge),
                     storage.gradient_spectrum_bytes(layers.convolutions[edge]),
-                    (
-                        *_blocks(layers, "backward", layers.network.edge(edge).output),
-                        *(t for e in sharing for t in _slices(layers, "kernel_gradient", e)),
-                    ),
+                    tuple(self._gradient_spectrum_users(edge)),
                 )
         for group in layers.network.edges:
             if group.input in layers.trained:
                 yield from self._slabs(group.name, group.input, group.output)
+
+    def _gradient_spectrum_users(self, owner: str) -> Iterator[TaskId]:
+        layers, node = self._layers, self._layers.network.edge(owner).output
+        yield from _blocks(layers, "backward", node)
+        for edge, shared in layers.spectrum_owners.items():
+            if shared == owner:
+                yield from _slices(layers, "kernel_gradient", edge)
+                if layers.network.edge(edge).input in layers.trained:
+                    for b, _ in enumerate(layers.blocks[node]):
+                        yield slab_task(layers, self._execution, edge, b)
 
     def _slabs(self, edge: str, source: str, node: str) -> Iterator[Array]:
         layers = self._layers
@@ -249,7 +252,7 @@ class _Tape:
                 if intersect(box, target) is not None
             )
             nbytes = _bytes(layers, source, box)
-            users = (TaskId("backward", node, b), *readers)
+            users = (slab_task(layers, self._execution, edge, b), *readers)
             yield Array(ArrayId("slab", edge, b), nbytes, users)
 
 

@@ -5,23 +5,32 @@ A deterministic function of shapes, the same on every machine.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
 
 from znn_dask.kernels import costs
-from znn_dask.kernels.convolution import Algorithm, make_convolution
-from znn_dask.kernels.geometry import Triple, box_shape, dilated_input, whole
-from znn_dask.network import EdgeGroup, Network
+from znn_dask.kernels.convolution import Convolution, make_convolution
+from znn_dask.kernels.fragments import FragmentFilter
+from znn_dask.kernels.geometry import Triple, whole
+from znn_dask.kernels.shape import ConvolutionShape
+from znn_dask.network import Network
+from znn_dask.network.fragments import computed_maps
 from znn_dask.taskgraph.arithmetic import (
     ALGORITHMS,
     Arithmetic,
     ConvolutionArithmetic,
+    Method,
     PlanError,
 )
 from znn_dask.taskgraph.cost import TaskCost
-from znn_dask.taskgraph.layers import Layers, bind_convolution, compile_layers, trained_nodes
+from znn_dask.taskgraph.layers import Layers, compile_layers, trained_nodes
 
 # A block is one task: long enough that starting it costs nothing, short enough to share out.
 _BLOCK_SECONDS = 1e-3
 _MOST_BLOCKS = 8
+_FRAGMENTS_PAY = 0.85  # share of the multiplications that are left where fragments are worth it
 _AS_GOOD = 0.01  # what the cost table may err by when two tiles are compared
 _NARROWEST_CHANNELS = 8  # matrix products with fewer rows run at a fraction of the speed
 
@@ -33,6 +42,8 @@ def choose_arithmetic(
     algorithm: str = "auto",
     *,
     training: bool = True,
+    given: Mapping[str, Method] = MappingProxyType({}),
+    fragments: bool | None = None,
 ) -> Arithmetic:
     """The default arithmetic: a function of its arguments alone.
 
@@ -46,94 +57,173 @@ def choose_arithmetic(
         "auto": the fastest by the cost table; or one for all convolutions.
     training
         Choose for whole updates, or for the forward pass alone.
+    given
+        Conv edge groups whose method is not chosen but this one.
+    fragments
+        Whether maps are computed only where the output patch reads them; by `fragments_pay` when
+        not given.
 
     Raises
     ------
     PlanError
-        If `dtype` or `algorithm` is unknown.
+        If `dtype` or `algorithm` is unknown, or if a given method does not fit its layer.
     """
     if algorithm not in ALGORITHMS:
         raise PlanError(f"algorithm {algorithm!r} is unknown; use one of {', '.join(ALGORITHMS)}")
     if dtype not in ("float32", "float64"):
         raise PlanError(f"dtype {dtype!r} is unknown; use float32 or float64")
-    sizes = network.sizes(output_size)
-    choices = {
-        edge.name: _choose(network, edge, sizes, algorithm, training) for edge in network.conv_edges
-    }
-    return Arithmetic(output_size, dtype, choices, _cuts(network, sizes, choices, dtype))
+    if fragments is None:
+        fragments = fragments_pay(network, output_size)
+    # Counted in float32, so that both precisions have the same tiles and blocks.
+    layers = conv_layers(network, output_size, "float32", training=training, fragments=fragments)
+    for name in given:
+        if name not in layers:
+            raise PlanError(f"there is no conv layer {name!r}; use one of: {', '.join(layers)}")
+    choices = {}
+    for name, layer in layers.items():
+        method = given.get(name) or default_method(layer, algorithm)
+        try:
+            choices[name] = _with_blocks(layer, method)
+        except ValueError as error:
+            raise PlanError(f"{name} as {method}: {error}") from error
+    draft = Arithmetic(output_size, dtype, choices, {}, fragments)
+    return replace(draft, cuts=_cuts(network, draft))
 
 
-def _choose(
+def fragments_pay(network: Network, output_size: Triple) -> bool:
+    """Whether maps are to be computed only where the output patch reads them: if that saves more of
+    the convolutions than the max-filters between them may lose."""
+    every = multiplications(network, output_size, fragments=False)
+    return multiplications(network, output_size, fragments=True) <= _FRAGMENTS_PAY * every
+
+
+def multiplications(network: Network, output_size: Triple, *, fragments: bool) -> int:
+    """Of a number by a number, in the convolutions of a forward pass computed directly."""
+    sizes = computed_maps(network, output_size, fragments).sizes
+    return sum(
+        math.prod(sizes[edge.output] + edge.size)
+        * network.node(edge.input).size
+        * network.node(edge.output).size
+        for edge in network.conv_edges
+    )
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """What decides which method is the fastest for a conv edge group; equal ones choose alike.
+
+    Attributes
+    ----------
+    shape
+        Sizes, dilation, channels and dtype.
+    onward
+        Whether a gradient passes on to its input.
+    training
+        Whether whole updates are computed, or forward passes alone.
+    """
+
+    shape: ConvolutionShape
+    onward: bool
+    training: bool
+
+    def bind(self, method: Method) -> Convolution:
+        """Its convolution by `method`; ValueError where the tile does not fit."""
+        shape = self.shape
+        at = (shape.input_size, shape.kernel, shape.dilation, shape.channels, shape.dtype)
+        return make_convolution(method.algorithm, *at, tile=method.tile)
+
+    def predicted(self, method: Method) -> float:
+        """Counted seconds by `method` on two threads."""
+        convolution = self.bind(method)
+        cost = costs.cost(convolution)
+        # Work on kernels is cut by channels, whatever the tile; a forward pass has none.
+        kernels = cost.kernel_gradient + cost.kernel_spectrum if self.training else 0.0
+        passes = cost.update(self.onward) - kernels if self.training else cost.forward
+        return on_two_threads(convolution, passes, kernels)
+
+
+def conv_layers(
     network: Network,
-    edge: EdgeGroup,
-    sizes: Mapping[str, Triple],
-    algorithm: str,
+    output_size: Triple,
+    dtype: str,
+    *,
     training: bool,
-) -> ConvolutionArithmetic:
-    channels = (network.node(edge.input).size, network.node(edge.output).size)
-    at = (sizes[edge.output], edge.size, network.dilation(edge.input), channels)
-    onward = edge.input in trained_nodes(network)
-    chosen: Algorithm
-    tile: Triple | None = None
+    fragments: bool | None = None,
+) -> dict[str, ConvLayer]:
+    """The conv edge groups of a network by name, at an output patch; arguments as in
+    `choose_arithmetic`."""
+    if fragments is None:
+        fragments = fragments_pay(network, output_size)
+    maps, trained = computed_maps(network, output_size, fragments), trained_nodes(network)
+    found = {}
+    for edge in network.conv_edges:
+        channels = (network.node(edge.input).size, network.node(edge.output).size)
+        at = (maps.sizes[edge.output], edge.size, maps.dilations[edge.input], channels)
+        onward = training and edge.input in trained
+        found[edge.name] = ConvLayer(ConvolutionShape(*at, np.dtype(dtype)), onward, training)
+    return found
+
+
+def block_rows(convolution: Convolution) -> int:
+    """Blocks that a map may be cut into at most."""
+    axis, step = convolution.rows()
+    return min(_MOST_BLOCKS, -(-convolution.output_size[axis] // step))
+
+
+def on_two_threads(convolution: Convolution, passes: float, kernels: float) -> float:
+    """Seconds of a convolution on two threads, from those of its passes and of the work on its
+    kernels on one: passes are shared by rows of tiles, and a single row leaves one thread idle."""
+    return passes / min(block_rows(convolution), 2) + kernels / 2
+
+
+def default_method(layer: ConvLayer, algorithm: str = "auto") -> Method:
+    """The fastest method by the cost table, or the fastest by one `algorithm`."""
+    shape = layer.shape
+    if algorithm == "direct" or shape.kernel == (1, 1, 1):
+        return Method("direct")
+    if algorithm == "fft":
+        return Method("fft")
     if algorithm == "auto":
-        chosen, tile = costs.choose_algorithm(*at, training=training, input_gradient=onward)
-        if chosen == "tiled":
-            tile = _shared_tile(at, onward, training)
-    elif algorithm == "direct" or edge.size == (1, 1, 1):
-        chosen = "direct"
-    elif algorithm == "fft":
-        chosen = "fft"
-    else:
-        chosen = "tiled"
-        tile = _shared_tile(at, onward, training)
-    whole = ConvolutionArithmetic(chosen, tile, channels[0])
-    draft = Arithmetic(sizes[edge.output], "float32", {edge.name: whole}, {})
-    convolution = bind_convolution(network, sizes, edge, draft)
-    cost = costs.cost(convolution)
-    most = max(1, channels[0] // _NARROWEST_CHANNELS)
+        chosen, _ = costs.choose_algorithm(
+            *(shape.output_size, shape.kernel, shape.dilation, shape.channels),
+            training=layer.training,
+            input_gradient=layer.onward,
+        )
+        if chosen != "tiled":
+            return Method(chosen)
+    return Method("tiled", _shared_tile(layer))
+
+
+def _with_blocks(layer: ConvLayer, method: Method) -> ConvolutionArithmetic:
+    cost = costs.cost(layer.bind(method))
+    channels = layer.shape.channels[0]
+    most = max(1, channels // _NARROWEST_CHANNELS)
     blocks = _block_count(cost.kernel_gradient + cost.kernel_spectrum, most)
-    return ConvolutionArithmetic(chosen, tile, -(-channels[0] // blocks))
+    return ConvolutionArithmetic(*method, -(-channels // blocks))
 
 
-def _shared_tile(
-    at: tuple[Triple, Triple, Triple, tuple[int, int]], onward: bool, training: bool
-) -> Triple:
+def _shared_tile(layer: ConvLayer) -> Triple:
     """The fastest tile for two threads, which share forward and backward pass by rows of tiles.
 
     A tile may be the fastest on one core and leave a single row, on which one thread works while
     the other waits. Among tiles as good as equal, the one with most rows.
     """
+    shape = layer.shape
     judged = []
-    for tile in costs.tile_candidates(*at[:3]):
-        convolution = make_convolution("tiled", _input_size(*at[:3]), *at[1:], tile=tile)
-        axis, step = convolution.rows()
-        rows = min(_MOST_BLOCKS, -(-convolution.output_size[axis] // step))
-        cost = costs.cost(convolution)
-        # Work on kernels is cut by channels, whatever the tile; a forward pass has none.
-        kernels = cost.kernel_gradient + cost.kernel_spectrum if training else 0.0
-        passes = cost.update(onward) - kernels if training else cost.forward
-        seconds = passes / min(rows, 2) + kernels / 2
-        judged.append((seconds, rows, tile))
+    for tile in costs.tile_candidates(shape.output_size, shape.kernel, shape.dilation):
+        method = Method("tiled", tile)
+        judged.append((layer.predicted(method), block_rows(layer.bind(method)), tile))
     least = min(seconds for seconds, _, _ in judged)
     good = (each for each in judged if each[0] <= least * (1 + _AS_GOOD))
     return min(good, key=lambda each: (-each[1], each[0], each[2]))[2]
 
 
-def _input_size(output_size: Triple, kernel: Triple, dilation: Triple) -> Triple:
-    return box_shape(dilated_input(whole(output_size), kernel, dilation))
-
-
-def _cuts(
-    network: Network,
-    sizes: Mapping[str, Triple],
-    choices: Mapping[str, ConvolutionArithmetic],
-    dtype: str,
-) -> dict[str, tuple[int, int, int]]:
+def _cuts(network: Network, draft: Arithmetic) -> dict[str, tuple[int, int, int]]:
     """(axis, step, count) of the blocks of every map, chosen by the seconds of its forward pass."""
+    sizes = computed_maps(network, draft.output_size, draft.fragments).sizes
     nodes = [node.name for node in network.topological if node.type != "input"]
     uncut = {node: (0, sizes[node][0], 1) for node in nodes}
-    output_size = sizes[network.outputs[0].name]
-    layers = compile_layers(network, Arithmetic(output_size, dtype, choices, uncut))
+    layers = compile_layers(network, replace(draft, cuts=uncut))
     cost = TaskCost(layers)
     cuts: dict[str, tuple[int, int, int]] = {}
     for node in nodes:
@@ -157,11 +247,19 @@ def _rows(layers: Layers, node: str, cuts: Mapping[str, tuple[int, int, int]]) -
     }
     if not rows:
         before = [cuts[e.input][0] for e in edges if e.input in cuts and cuts[e.input][2] > 1]
-        return next((a for a in (*before, 0, 1, 2) if size[a] > 1), 0), 1
+        axis = next((a for a in (*before, 0, 1, 2) if size[a] > 1), 0)
+        return axis, _fragments(layers, node, axis)
     axes = {axis for axis, _ in rows}
     if len(axes) > 1:  # tiles run along different axes: no cut respects both
         return 0, size[0]
-    return axes.pop(), math.lcm(*(step for _, step in rows))
+    axis = axes.pop()
+    return axis, math.lcm(_fragments(layers, node, axis), *(step for _, step in rows))
+
+
+def _fragments(layers: Layers, node: str, axis: int) -> int:
+    """Fragments that max-filters into a map compute side by side along `axis`."""
+    kernels = (layers.kernels.get(edge.name) for edge in layers.network.edges_into(node))
+    return math.lcm(*(k.fragments[axis] for k in kernels if isinstance(k, FragmentFilter)))
 
 
 def _block_count(seconds: float, most: int) -> int:

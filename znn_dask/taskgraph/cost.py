@@ -61,17 +61,23 @@ class TaskCost:
                 seconds += share * self._convolutions[edge.name].forward
         return seconds * self._slowness
 
-    def backward(self, node: str, block: Box) -> float:
-        """Seconds of one block of the backward pass of a node group."""
+    def backward(self, node: str, block: Box, *, prompt: bool = False) -> float:
+        """Seconds of one block of the backward pass of a node group; where it is `prompt`, without
+        the input gradients of convolutions."""
         share = self._share(node, block)
         seconds = self._passes(node, block)
         for edge in self._layers.network.edges_into(node):
             if edge.name in self._convolutions:
                 cost = self._convolutions[edge.name]
                 seconds += share * cost.gradient_spectrum
-                if edge.input in self._layers.trained:
+                if edge.input in self._layers.trained and not prompt:
                     seconds += share * cost.input_gradient
         return seconds * self._slowness
+
+    def input_gradient(self, edge: str, block: Box) -> float:
+        """Seconds of what a block of a conv edge group's output passes back to its input."""
+        share = self._share(self._layers.network.edge(edge).output, block)
+        return share * self._convolutions[edge].input_gradient * self._slowness
 
     def input_spectrum(self, edge: str, block: Box) -> float:
         """Seconds of making the part of an input spectrum that a block reads again."""

@@ -17,11 +17,12 @@ class Execution:
     Attributes
     ----------
     recomputed
-        Conv edge groups whose input spectrum is dropped after the forward pass and made again from
-        the map for the kernel gradient; all others keep it.
+        Conv edge groups whose input spectrum goes block by block in the forward pass and is made
+        again from the map for the kernel gradient; all others keep it.
     prompt
-        The kernel gradients of a layer come before the backward pass goes on below it, so that
-        spectra wait for nothing; else they fill gaps, which keeps many threads busy.
+        The backward pass goes layer by layer, the kernel gradients of each before its input
+        gradient, and kernel spectra of the next step come last, so that few spectra are there at a
+        time; else all these fill gaps, which keeps many threads busy.
     steps_ahead
         Steps that may be queued behind the one that is under way.
     """

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from znn_dask.network.geometry import show
+from znn_dask.taskgraph.choice import multiplications
 from znn_dask.taskgraph.distribution import Distribution, distribute
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def table(plan: "Plan", batch: int | None = None) -> str:
     `batch`: patches of an update, over the plan's workers; one for each when not given.
     """
     grid = Table(title=_title(plan), title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for name in ("layer", "type", "algorithm"):
+    for name in ("layer", "type", "algorithm", "source"):
         grid.add_column(name, no_wrap=True)
     for name in ("kernel", "tile", "channels", "output", "blocks"):
         grid.add_column(name, justify="right", no_wrap=True)
@@ -36,6 +37,7 @@ def table(plan: "Plan", batch: int | None = None) -> str:
             row.layer,
             row.kind,
             row.algorithm,
+            row.source,
             show(row.kernel),
             show(row.tile) if row.tile else "",
             f"{row.channels[0]}→{row.channels[1]}",
@@ -93,7 +95,20 @@ def _totals(spread: Distribution) -> Iterator[tuple[str, str]]:
     if max(spread.patches) > 1:
         memory += f" with one patch at a time; up to {max(spread.patches)} are under way"
     yield "predicted memory", memory
+    if plan.arithmetic.fragments:
+        yield "maps", _fragments(plan)
     yield "arithmetic", plan.arithmetic.digest
+
+
+def _fragments(plan: "Plan") -> str:
+    size = plan.arithmetic.output_size
+    left, every = (
+        multiplications(plan.network, size, fragments=fragments) for fragments in (True, False)
+    )
+    return (
+        f"only the fragments that an output patch of {show(size)} reads, "
+        f"{left / every:.0%} of the multiplications"
+    )
 
 
 def _places(spread: Distribution) -> str:

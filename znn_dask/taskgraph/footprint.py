@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from znn_dask.kernels import storage
-from znn_dask.kernels.geometry import box_shape
+from znn_dask.kernels.geometry import Box, box_shape
 from znn_dask.kernels.memory import SPARE_BYTES, SPARE_SHARE
 from znn_dask.taskgraph.arrays import Array, output_maps, state_arrays, tape_arrays
 from znn_dask.taskgraph.execution import Execution
@@ -41,15 +41,15 @@ def peak_bytes(
     ]
     constant = 0
     if training:
-        arrays += state_arrays(layers)
+        arrays += state_arrays(layers, execution)
     else:
-        constant = sum(array.bytes for array in state_arrays(layers) if array.next_users)
+        constant = sum(array.bytes for array in state_arrays(layers, execution) if array.next_users)
     runs = _runs(schedule)
     intervals = [
         *(interval for array in arrays for interval in _lives(array, runs)),
-        *_scratch(layers, tasks, schedule, training),
+        *_scratch(layers, tasks, schedule, execution, training),
     ]
-    alive = constant + _most_at_a_time(intervals)
+    alive = constant + most_alive(intervals)
     pool = round((1 + SPARE_SHARE) * alive) + SPARE_BYTES
     code = storage.code_bytes(layers.convolutions.values(), training=training)
     return pool + code + _PROCESS_BYTES + schedule.threads * _THREAD_BYTES
@@ -83,46 +83,70 @@ def _lives(array: Array, runs: Mapping[TaskId, list[tuple[float, float]]]) -> It
 
 
 def _scratch(
-    layers: Layers, tasks: Sequence[Task], schedule: Schedule, training: bool
+    layers: Layers,
+    tasks: Sequence[Task],
+    schedule: Schedule,
+    execution: Execution,
+    training: bool,
 ) -> Iterator[Interval]:
-    sizes = {task.id: _task_scratch(layers, task.id, training) for task in tasks}
+    sizes = {task.id: _task_scratch(layers, task.id, execution, training) for task in tasks}
     for span in schedule.spans:
         yield span.start, span.end, sizes[TaskId(*span.name)]  # type: ignore[arg-type]
 
 
-def _task_scratch(layers: Layers, task: TaskId, training: bool) -> int:
+def _task_scratch(layers: Layers, task: TaskId, execution: Execution, training: bool) -> int:
     """Bytes that a task takes while it runs, besides the arrays of the step."""
-    if task.kind in ("forward", "backward"):
-        return _block_scratch(layers, task, training)
-    if task.kind == "kernel_gradient":
-        channels = layers.channel_blocks[task.layer][task.block]
-        return storage.kernel_gradient_scratch(layers.convolutions[task.layer], channels)
+    match task.kind:
+        case "forward":
+            return _forward_scratch(layers, task, execution, training)
+        case "backward":
+            return _backward_scratch(layers, task, execution)
+        case "input_gradient":
+            block = layers.blocks[layers.network.edge(task.layer).output][task.block]
+            return storage.backward_scratch(layers.convolutions[task.layer], block)
+        case "kernel_gradient":
+            channels = layers.channel_blocks[task.layer][task.block]
+            return storage.kernel_gradient_scratch(layers.convolutions[task.layer], channels)
     return 0
 
 
-def _block_scratch(layers: Layers, task: TaskId, training: bool) -> int:
-    block = layers.blocks[task.layer][task.block]
-    node = layers.network.node(task.layer)
-    itemsize = np.dtype(layers.arithmetic.dtype).itemsize
-    result = math.prod(box_shape(block)) * node.size * itemsize
-    # What a task makes is copied where it belongs; several edges are made one after the other.
+def _forward_scratch(layers: Layers, task: TaskId, execution: Execution, training: bool) -> int:
+    """A block is copied where it belongs; several edges are made one after the other."""
+    block, result = _block_of(layers, task)
+    edges = layers.network.edges_into(task.layer)
     most = waiting = 0
-    for edge in layers.network.edges_into(task.layer):
+    for edge in edges:
         convolution = layers.convolutions.get(edge.name)
         if convolution is None:
             most, waiting = max(most, waiting + result), waiting + result
-        elif task.kind == "backward":
-            if edge.input in layers.trained:
-                most = max(most, storage.backward_scratch(convolution, block))
-        else:
-            spectrum = 0 if training else storage.input_spectrum_bytes(convolution, block)
-            product = storage.forward_scratch(convolution, block)
-            most = max(most, waiting + spectrum + product)
-            waiting += product // 2 * (len(layers.network.edges_into(task.layer)) > 1)
-    return result + max(most, waiting)
+            continue
+        kept = training and edge.name not in execution.recomputed
+        spectrum = 0 if kept else storage.input_spectrum_bytes(convolution, block)
+        product = storage.forward_product(convolution, block)
+        whole = storage.forward_scratch(convolution, block) + result
+        most = max(most, waiting + max(spectrum + product, whole))
+        waiting += product * (len(edges) > 1)
+    return max(most, result + waiting)
 
 
-def _most_at_a_time(intervals: Iterable[Interval]) -> int:
+def _backward_scratch(layers: Layers, task: TaskId, execution: Execution) -> int:
+    """The gradient of a block, or, when that is gone, what it takes to pass it on."""
+    block, result = _block_of(layers, task)
+    edges = (e for e in layers.network.edges_into(task.layer) if e.input in layers.trained)
+    names = [e.name for e in edges if e.name in layers.convolutions and not execution.prompt]
+    passed = (storage.backward_scratch(layers.convolutions[name], block) for name in names)
+    return max([result, *passed])
+
+
+def _block_of(layers: Layers, task: TaskId) -> tuple[Box, int]:
+    """A task's block of the map of its node group, and the bytes of that."""
+    block = layers.blocks[task.layer][task.block]
+    itemsize = np.dtype(layers.arithmetic.dtype).itemsize
+    return block, math.prod(box_shape(block)) * layers.network.node(task.layer).size * itemsize
+
+
+def most_alive(intervals: Iterable[Interval]) -> int:
+    """The most bytes alive at a time."""
     events = []
     for start, end, nbytes in intervals:
         events += [(start, nbytes), (end, -nbytes)]

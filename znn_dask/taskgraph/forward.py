@@ -8,6 +8,7 @@ little more than one patch is in memory, and the last patches too are shared amo
 import functools
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.layers import Layers, compile_layers
 from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.state import Parameters, State, check_parameters
-from znn_dask.taskgraph.tasks import Task, TaskId, expand
+from znn_dask.taskgraph.steps import Step, remaining_paths
+from znn_dask.taskgraph.tasks import LOAD, Task, TaskId, expand
 
 
 class ForwardPass:
@@ -107,7 +109,7 @@ class ForwardPass:
         else:
             jobs: dict[TaskId, Job] = {}
             for rank, task in enumerate(ready.tasks):
-                needs = [jobs[need] for need in task.needs if need in jobs]
+                needs = [jobs[need] for need in task.needs]
                 run = functools.partial(patch.run, task.id)
                 jobs[task.id] = Job(task.id, 1, (*priority, rank), needs, run)
             engine.submit(jobs.values())
@@ -142,14 +144,25 @@ class ForwardPass:
             return self._ready
 
 
+def forward_tasks(layers: Layers, cost: TaskCost) -> tuple[Task, ...]:
+    """The typed tasks of a forward pass over a patch that is there, with the seconds of `cost`.
+
+    In the order in which an engine prefers them: the longest remaining path first.
+    """
+    tasks = expand(layers, cost, training=False)
+    forward = [task for task in tasks if task.id.kind == "forward"]
+    step = Step([replace(t, needs=tuple(n for n in t.needs if n != LOAD)) for t in forward], 1, 0.0)
+    paths = remaining_paths(step)
+    return tuple(step.tasks[i] for i in sorted(range(len(paths)), key=lambda i: -paths[i]))
+
+
 class _Compiled:
     """What all patches of a process share: layers, kernel spectra, typed tasks."""
 
     def __init__(self, layers: Layers, state: State) -> None:
         self.layers = layers
         self.state = state
-        tasks = expand(layers, TaskCost(layers), training=False)
-        self.tasks: tuple[Task, ...] = tuple(t for t in tasks if t.id.kind == "forward")
+        self.tasks = forward_tasks(layers, TaskCost(layers))
         self.sources = {
             node.name: tuple({edge.input for edge in layers.network.edges_into(node.name)})
             for node in layers.network.nodes

@@ -73,6 +73,8 @@ class Tape:
         Where dropout draws its numbers from; None switches dropout off.
     training
         Whether a backward pass follows, for which spectra are kept.
+    recomputed
+        Conv edge groups of which they are not.
     patch
         What was loaded.
     losses
@@ -86,6 +88,7 @@ class Tape:
     priority: Priority
     key: Key | None = None
     training: bool = True
+    recomputed: frozenset[str] = frozenset()
     patch: Patch | None = None
     losses: PendingLosses = field(default_factory=PendingLosses)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -177,6 +180,7 @@ def forward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) -
             _, total = products.get(convolution.signature, ("", None))
             product = convolution.forward(X, kernel, block, accumulate=total)
             products[convolution.signature] = edge.name, product
+            del X, total, product  # room for the output
         else:
             kernel_op = layers.kernels[edge.name]
             box = kernel_op.input_box(block, layers.sizes[edge.input])
@@ -198,27 +202,34 @@ def forward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) -
         y = _sum(terms)
     if layers.has_bias(node):
         y = layers.transfers[node].forward(y, state.biases[node])
-    _map(layers, tape, node)[block] = y
+    if len(layers.blocks[node]) == 1:
+        tape.maps[node] = y
+    else:
+        _map(layers, tape, node)[block] = y
 
 
-def backward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) -> None:
-    """One block of the gradient of a node group, and what its edges pass back."""
+def backward_block(
+    layers: Layers, state: State, tape: Tape, node: str, b: int, *, prompt: bool = False
+) -> None:
+    """One block of the gradient of a node group, and what its edges pass back; where it is
+    `prompt`, convolutions do not yet (`input_gradient`)."""
     block = layers.blocks[node][b]
     g = _output_gradient(layers, tape, node, block)
     if layers.has_bias(node):
         g = layers.transfers[node].backward(g, tape.maps[node][block], out=g)
         tape.bias_gradients[node, b] = bias_gradient(g)
+    onward: list[str] = []
     for i, edge in enumerate(layers.network.edges_into(node)):
-        onward = edge.input in layers.trained
         if edge.name in layers.convolutions:
-            convolution = layers.convolutions[edge.name]
-            G = _gradient_spectrum(layers, tape, edge.name)
-            if layers.spectrum_owners[edge.name] == edge.name:  # the owner comes first
-                convolution.gradient_spectrum(g, block, G)
-            if onward:
-                kernel = _kernel(layers, state, edge.name)
-                tape.slabs[edge.name, b] = convolution.input_gradient(G, kernel, block)
-        elif onward:
+            if layers.spectrum_owners[edge.name] == edge.name:
+                if len(layers.blocks[node]) == 1 and not layers.transformed(edge.name):
+                    tape.gradient_spectra[edge.name] = g
+                else:
+                    G = _gradient_spectrum(layers, tape, edge.name)
+                    layers.convolutions[edge.name].gradient_spectrum(g, block, G)
+            if edge.input in layers.trained and not prompt:
+                onward.append(edge.name)
+        elif edge.input in layers.trained:
             kernel_op = layers.kernels[edge.name]
             box = layers.input_box(edge.name, block)
             part = g
@@ -226,13 +237,25 @@ def backward_block(layers: Layers, state: State, tape: Tape, node: str, b: int) 
                 part = maxout_backward(g, tape.residues[node, b], i)
             residue = tape.residues[edge.name, b]
             tape.slabs[edge.name, b] = kernel_op.backward(part, residue, _shape(box, part))
+            del part
+    del g  # room for the slabs
+    for name in onward:
+        input_gradient(layers, state, tape, name, b)
+
+
+def input_gradient(layers: Layers, state: State, tape: Tape, edge: str, b: int) -> None:
+    """What a conv edge group passes back of block `b` of its output."""
+    block = layers.blocks[layers.network.edge(edge).output][b]
+    G = _gradient_spectrum(layers, tape, edge)
+    kernel = _kernel(layers, state, edge)
+    tape.slabs[edge, b] = layers.convolutions[edge].input_gradient(G, kernel, block)
 
 
 def input_spectrum(layers: Layers, tape: Tape, edge: str, b: int) -> None:
     """Make what block `b` reads of the edge's input spectrum again, exactly as it was."""
-    x = tape.maps[layers.network.edge(edge).input]
-    block = layers.blocks[layers.network.edge(edge).output][b]
-    _input_spectrum(layers.convolutions[edge], tape, edge, x, block)
+    group, convolution = layers.network.edge(edge), layers.convolutions[edge]
+    X = room(tape.lock, tape.spectra, edge, convolution.allocate_input_spectrum)
+    convolution.input_spectrum(tape.maps[group.input], layers.blocks[group.output][b], X)
 
 
 def kernel_gradient(layers: Layers, tape: Tape, edge: str, channels: slice) -> np.ndarray:
@@ -261,10 +284,10 @@ def kernel_spectrum(layers: Layers, state: State, edge: str, channels: slice) ->
 def _input_spectrum(
     convolution: Convolution, tape: Tape, edge: str, x: np.ndarray, block: Box
 ) -> np.ndarray:
-    """Spectrum of what the block reads: of the whole map if a backward pass follows."""
+    """Spectrum of what the block reads: of the whole map if a backward pass takes it from there."""
     if not convolution.transforms:
         return x
-    if tape.training:
+    if tape.training and edge not in tape.recomputed:
         X = room(tape.lock, tape.spectra, edge, convolution.allocate_input_spectrum)
     else:
         X = convolution.allocate_input_spectrum(block)
@@ -288,21 +311,31 @@ def _dropout_key(tape: Tape, edge: str, b: int) -> Key | None:
 
 
 def _output_gradient(layers: Layers, tape: Tape, node: str, block: Box) -> np.ndarray:
-    """dE/d(map) over a block: from the loss, or the sum over edges and their blocks in order."""
+    """dE/d(map) over a block: from the loss, or the sum over edges and their blocks in order.
+
+    It may be written to: blocks do not overlap, so nobody else reads what slabs hold of this one.
+    """
     channels = layers.network.node(node).size
     edges = layers.network.edges_from(node)
-    g = memory.empty((*box_shape(block), channels), layers.arithmetic.dtype)
     if not edges:
-        g[...] = tape.output_gradients[node][block]
-        return g
-    g[...] = 0
+        return memory.aligned_copy(tape.output_gradients[node][block])
+    parts: list[tuple[Box, np.ndarray]] = []  # within the block
     for edge in edges:
         for i, target in enumerate(layers.blocks[edge.output]):
             box = layers.input_box(edge.name, target)
             common = intersect(box, block)
             if common is not None:
                 slab = tape.slabs[edge.name, i]
-                g[relative(common, block)] += slab[relative(common, box)]
+                parts.append((relative(common, block), slab[relative(common, box)]))
+    shape = (*box_shape(block), channels)
+    first = parts[0][1] if parts else None
+    if first is not None and first.shape == shape:
+        g = memory.aligned(first)
+        parts = parts[1:]
+    else:
+        g = memory.zeros(shape, layers.arithmetic.dtype)
+    for within, part in parts:
+        g[within] += part
     return g
 
 

@@ -7,6 +7,7 @@ Plan (table, seconds, bytes) <──────────── schedule by s
 
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -43,6 +44,7 @@ class LayerRow:
     output: Triple
     algorithm: str
     tile: Triple | None
+    source: str
     blocks: int
     forward_s: float
     backward_s: float
@@ -69,6 +71,8 @@ class Plan:
         What was measured on this machine.
     execution
         What is kept and what is made again.
+    sources
+        Conv edge group -> who chose its method: "default" (the cost table), "tuned" or "given".
     """
 
     network: Network
@@ -79,6 +83,7 @@ class Plan:
     workers: int = 1
     timings: Timings = field(default_factory=Timings)
     execution: Execution = DEFAULT
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def layers(self) -> Layers:
@@ -97,7 +102,8 @@ class Plan:
 
     @cached_property
     def _priced(self) -> tuple[tuple[Task, ...], float]:
-        return price(self.counted, self.layers, self.timings, self.threads, training=self.training)
+        what = (self.counted, self.layers, self.timings, self.threads)
+        return price(*what, training=self.training, prompt=self.execution.prompt)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -185,12 +191,14 @@ class Plan:
             output=self.layers.sizes[edge.output],
             algorithm=choice.algorithm if choice else "",
             tile=choice.tile if choice else None,
+            source=self.sources.get(edge.name, "given") if choice else "",
             blocks=len(self.layers.blocks[edge.output]),
             forward_s=seconds["forward", edge.output] / edges_in,
-            backward_s=seconds["backward", edge.output] / edges_in,
+            backward_s=seconds["backward", edge.output] / edges_in
+            + seconds["input_gradient", edge.name],
             update_s=sum(
                 seconds[kind, edge.name]
-                for kind in ("kernel_gradient", "update", "kernel_spectrum")
+                for kind in ("input_spectrum", "kernel_gradient", "update", "kernel_spectrum")
             ),
             spectra_bytes=spectrum_bytes(self.layers, edge.name)
             + map_spectra_bytes(self.layers, edge.name)
@@ -241,6 +249,7 @@ def plan(
     dtype: str = "float32",
     algorithm: str = "auto",
     arithmetic: Arithmetic | None = None,
+    sources: Mapping[str, str] | None = None,
     memory_limit: int | None = None,
     training: bool = True,
     slowness: float | None = None,
@@ -257,7 +266,9 @@ def plan(
     algorithm
         "auto", or "direct", "fft" or "tiled" for every convolution.
     arithmetic
-        Use this one (from a checkpoint, say) instead of choosing.
+        Use this one (tuned, from a plan file or a checkpoint) instead of choosing.
+    sources
+        Who chose its methods, for the table (`Tuned.sources`, `PlanFile.sources`).
     memory_limit
         Bytes that the pass may take on a worker: spectra are made again where it would take more.
     slowness
@@ -274,10 +285,14 @@ def plan(
     """
     if arithmetic is None:
         arithmetic = choose_arithmetic(network, output_size, dtype, algorithm, training=training)
+        chosen = "default" if algorithm == "auto" else "given"
+        sources = dict.fromkeys(arithmetic.convolutions, chosen)
     timings = stored() if slowness is None else Timings()
     if slowness is None:
         slowness = 1.0 if timings else calibrate()
-    made = Plan(network, arithmetic, threads, slowness, training, workers, timings)
+    made = Plan(
+        *(network, arithmetic, threads, slowness, training, workers, timings), sources=sources or {}
+    )
     if memory_limit is not None:  # first: a rehearsal must fit the limit too
         made = fit(made, memory_limit, algorithm)
     if refresh or (measure and made.measured < 1):

@@ -21,7 +21,13 @@ def threads_at_work(threads: int) -> int:
 
 
 def price(
-    counted: Sequence[Task], layers: Layers, timings: Timings, threads: int, *, training: bool
+    counted: Sequence[Task],
+    layers: Layers,
+    timings: Timings,
+    threads: int,
+    *,
+    training: bool,
+    prompt: bool = False,
 ) -> tuple[tuple[Task, ...], float]:
     """The tasks with seconds of this machine, and the share of these that was measured.
 
@@ -33,13 +39,15 @@ def price(
         What is known of the machine.
     threads
         Threads of the plan.
+    prompt
+        What the execution of these tasks says.
     """
     known = timings.tasks.get(threads_at_work(threads), {})
     factors = _factors(known or _any(timings))
     priced = []
     measured = total = 0.0
     for task in counted:
-        timing = known.get(signature(layers, task.id, training=training))
+        timing = known.get(signature(layers, task.id, training=training, prompt=prompt))
         if timing is not None:
             seconds = timing.seconds
             measured += seconds

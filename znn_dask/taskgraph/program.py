@@ -70,6 +70,7 @@ class Program:
     ) -> None:
         self.layers = layers
         self.engine = engine
+        self._execution = execution
         self._uses = {
             training: Uses(tape_arrays(layers, execution, training=training))
             for training in (True, False)
@@ -96,7 +97,8 @@ class Program:
         `priority` orders this pass among others (step, patch); `key` seeds dropout, None makes it
         the identity; without `training` nothing is kept for a backward pass.
         """
-        tape = Tape(priority, key, training, uses=self._uses[training])
+        recomputed = self._execution.recomputed
+        tape = Tape(priority, key, training, recomputed, uses=self._uses[training])
         dtype = self.layers.arithmetic.dtype
 
         def run(task: TaskId) -> None:
@@ -137,7 +139,12 @@ class Program:
         readers = self._kernels_of[True]
 
         def backward(task: TaskId) -> None:
-            passes.backward_block(layers, state, tape, task.layer, task.block)
+            prompt = self._execution.prompt
+            passes.backward_block(layers, state, tape, task.layer, task.block, prompt=prompt)
+            state.read(readers.get(task, ()))
+
+        def onward(task: TaskId) -> None:
+            passes.input_gradient(layers, state, tape, task.layer, task.block)
             state.read(readers.get(task, ()))
 
         def spectrum(task: TaskId) -> None:
@@ -147,7 +154,7 @@ class Program:
             edge, channels = task.layer, layers.channel_blocks[task.layer][task.block]
             part = passes.kernel_gradient(layers, tape, edge, channels)
             _check_finite(part, f"gradient of {edge}.filters")
-            self._kernel(tape.lock, gradients.kernels, edge)[..., channels, :] = part
+            self._put(tape.lock, gradients.kernels, edge, channels, part)
 
         def bias(task: TaskId) -> None:
             total = passes.sum_bias_gradient(layers, tape, task.layer)
@@ -156,6 +163,7 @@ class Program:
 
         work = {
             "backward": backward,
+            "input_gradient": onward,
             "input_spectrum": spectrum,
             "kernel_gradient": gradient,
             "bias_gradient": bias,
@@ -166,7 +174,7 @@ class Program:
             tape.done(task)
 
         self._queue(work, gradients.jobs, tape.priority, run, tape.jobs)
-        for task in self._templates("backward"):
+        for task in self._templates("backward", "input_gradient"):
             tape.jobs[task.id] = gradients.jobs.pop(task.id)
         return gradients
 
@@ -206,7 +214,8 @@ class Program:
 
         def update(task: TaskId) -> None:
             edge = task.layer
-            at = (..., layers.channel_blocks[edge][task.block], slice(None))
+            channels = layers.channel_blocks[edge][task.block]
+            at = (..., channels, slice(None))
             kernel, velocity = sgd_step(
                 state.kernels[edge][at],
                 state.velocities[edge][at],
@@ -216,8 +225,8 @@ class Program:
             repeat = layers.network.edge(edge).repeat
             if repeat != (1, 1, 1):
                 kernel = tie(kernel, repeat)
-            self._kernel(new.lock, new.kernels, edge)[at] = kernel
-            self._kernel(new.lock, new.velocities, edge)[at] = velocity
+            self._put(new.lock, new.kernels, edge, channels, kernel)
+            self._put(new.lock, new.velocities, edge, channels, velocity)
 
         def bias_update(task: TaskId) -> None:
             node = task.layer
@@ -228,7 +237,8 @@ class Program:
         priority = (state.step, 0)
         self._queue(["bias_update"], new.jobs, priority, bias_update, gradients.jobs)
         self._queue(["update"], new.jobs, priority, update, gradients.jobs)
-        self._queue(["kernel_spectrum"], new.jobs, priority, functools.partial(self._spectrum, new))
+        spectrum = functools.partial(self._spectrum, new)
+        self._queue(["kernel_spectrum"], new.jobs, priority, spectrum, gradients.jobs)
         state.supersede()
         return new
 
@@ -250,9 +260,24 @@ class Program:
         """Task -> the edges whose kernels' spectra it reads."""
         readings: dict[TaskId, list[str]] = defaultdict(list)
         for edge in filter(self.layers.transformed, self.layers.convolutions):
-            for task in kernel_readers(self.layers, edge, training=training):
+            for task in kernel_readers(self.layers, self._execution, edge, training=training):
                 readings[task].append(edge)
         return dict(readings)
+
+    def _put(
+        self,
+        lock: threading.Lock,
+        arrays: dict[str, np.ndarray],
+        edge: str,
+        channels: slice,
+        values: np.ndarray,
+    ) -> None:
+        """Set a block of input channels of the edge's array; `values` become it where they are all
+        of it."""
+        if len(self.layers.channel_blocks[edge]) == 1:
+            arrays[edge] = values
+        else:
+            self._kernel(lock, arrays, edge)[..., channels, :] = values
 
     def _kernel(self, lock: threading.Lock, arrays: dict[str, np.ndarray], edge: str) -> np.ndarray:
         """The edge's array among `arrays` of the shape of its kernel."""

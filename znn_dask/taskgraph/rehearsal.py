@@ -8,16 +8,16 @@ are noise.
 import statistics
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from znn_dask.kernels.losses import loss
-from znn_dask.network import Network, NodeGroup
+from znn_dask.network import Network
 from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.execution import Execution
+from znn_dask.taskgraph.fixed import noise_source
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.passes import Tape
 from znn_dask.taskgraph.program import Program
@@ -69,7 +69,8 @@ def rehearse(
     alike: dict[str, list[Timing]] = defaultdict(list)
     for task in counted:
         timing = Timing(_typical(measured[task.id]), task.seconds)
-        alike[signature(layers, task.id, training=training)].append(timing)
+        name = signature(layers, task.id, training=training, prompt=execution.prompt)
+        alike[name].append(timing)
     known = {name: _mean(timings) for name, timings in alike.items()}
     return Timings({threads: known}, {"job_seconds": _between(engine.timeline)})
 
@@ -96,15 +97,6 @@ def _between(timeline: Iterable[Span]) -> float:
     return statistics.median(gaps)  # a mean would count idle threads
 
 
-@dataclass(frozen=True)
-class _Noise:
-    """A patch: maps (z, y, x, c) keyed by node group."""
-
-    inputs: Mapping[str, np.ndarray]
-    targets: Mapping[str, np.ndarray]
-    weights: Mapping[str, np.ndarray | None] = field(default_factory=dict)
-
-
 class _Stage:
     """A state in training, step after step, as in a granule of whole steps."""
 
@@ -118,12 +110,9 @@ class _Stage:
     ) -> None:
         self._engine, self._training, self._ahead = engine, training, execution.steps_ahead
         self._program = Program(layers, tasks, engine, execution)
-        rng = np.random.default_rng(0)
-        self._patch = _patch(layers, rng)
-        parameters = _parameters(layers.network, rng)
-        self._state = State.from_parameters(
-            layers.network, parameters, dtype=layers.arithmetic.dtype
-        )
+        network, arithmetic = layers.network, layers.arithmetic
+        self._patch = noise_source(network, arithmetic.output_size).always
+        self._state = State.from_parameters(network, _parameters(network), dtype=arithmetic.dtype)
         self._loss = loss("square")
         self._step = 0
 
@@ -154,18 +143,9 @@ class _Stage:
             tape.output_gradients[name] = self._loss(tape.maps[name], target).gradient
 
 
-def _patch(layers: Layers, rng: np.random.Generator) -> _Noise:
-    def maps(nodes: Iterable[NodeGroup]) -> dict[str, np.ndarray]:
-        return {
-            node.name: rng.standard_normal((*layers.sizes[node.name], node.size), np.float32)
-            for node in nodes
-        }
-
-    return _Noise(maps(layers.network.inputs), maps(layers.network.outputs))
-
-
-def _parameters(network: Network, rng: np.random.Generator) -> Parameters:
+def _parameters(network: Network) -> Parameters:
     """Kernels that keep the scale of a map (ZNN's layout), biases 0."""
+    rng = np.random.default_rng(0)
     parameters: Parameters = {}
     for name, shape in network.parameter_shapes().items():
         values = rng.standard_normal(shape, np.float32)

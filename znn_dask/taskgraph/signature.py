@@ -11,21 +11,22 @@ from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.tasks import TaskId
 
 
-def signature(layers: Layers, task: TaskId, *, training: bool = True) -> str:
+def signature(layers: Layers, task: TaskId, *, training: bool = True, prompt: bool = False) -> str:
     """Kind, precision and geometry of a task.
 
-    Forward tasks that keep spectra for a backward pass (`training`) differ from those that do not.
+    Forward tasks that keep spectra for a backward pass (`training`) differ from those that do not,
+    and backward tasks from those that leave input gradients to others (`prompt`).
     """
     if task.kind == "load":
         parts = [_map(layers, node) for node in layers.network.inputs]
     elif task.kind == "loss":
         parts = [_map(layers, node) for node in layers.network.outputs]
     elif task.kind in ("forward", "backward"):
-        parts = _block(layers, task, training)
+        parts = _block(layers, task, training, prompt)
     elif task.kind in ("bias_gradient", "bias_update"):
         blocks = len(layers.blocks[task.layer])
         parts = [f"{layers.network.node(task.layer).size} channels, {blocks} blocks"]
-    elif task.kind == "input_spectrum":
+    elif task.kind in ("input_spectrum", "input_gradient"):
         block = layers.blocks[layers.network.edge(task.layer).output][task.block]
         parts = [str(box_shape(block)), repr(layers.convolutions[task.layer])]
     else:
@@ -40,7 +41,7 @@ def _map(layers: Layers, node: NodeGroup) -> str:
     return f"{layers.sizes[node.name]} x {node.size}"
 
 
-def _block(layers: Layers, task: TaskId, training: bool) -> list[str]:
+def _block(layers: Layers, task: TaskId, training: bool, prompt: bool) -> list[str]:
     """Of a forward or backward task: the node group, its block, and the edge groups around it."""
     network, node = layers.network, layers.network.node(task.layer)
     block = layers.blocks[task.layer][task.block]
@@ -53,7 +54,8 @@ def _block(layers: Layers, task: TaskId, training: bool) -> list[str]:
         source = network.node(edge.input)
         part = f"{operation!r} of {_map(layers, source)}"
         if task.kind == "backward":
-            onward = edge.input in layers.trained
+            later = prompt and edge.name in layers.convolutions
+            onward = edge.input in layers.trained and not later
             shared = layers.spectrum_owners.get(edge.name, edge.name) != edge.name
             part += " onward" * onward + " shared" * shared
         parts.append(part)

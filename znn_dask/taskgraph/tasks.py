@@ -11,7 +11,9 @@ A forward or backward task computes one block of one node group's map, with all 
 enter it: several edges are summed where they meet, in the frequency domain if their spectra agree.
 The other kinds work on blocks of a kernel's input channels; only `input_spectrum`, which makes what
 the forward pass dropped for kernel_gradient again, works on blocks of the map. Where the execution
-is prompt, the backward tasks of the layer below wait for kernel_gradient, and so force it.
+is prompt, one layer's spectra are there at a time: the gradient of a convolution's output begins
+when it is complete, a backward task leaves input gradients to tasks of their own (type 1), which
+wait for kernel_gradient, and so force it, and kernel_spectrum comes after the backward pass.
 """
 
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ Kind = Literal[
     "forward",
     "loss",
     "backward",
+    "input_gradient",
     "input_spectrum",
     "kernel_gradient",
     "update",
@@ -40,6 +43,7 @@ TYPE: dict[str, int] = {
     "forward": 1,
     "loss": 1,
     "backward": 1,
+    "input_gradient": 1,
     "load": 2,
     "input_spectrum": 2,
     "kernel_gradient": 2,
@@ -174,29 +178,51 @@ def _backward(layers: Layers, cost: TaskCost, execution: Execution) -> Iterator[
         if node.name not in layers.trained:
             continue
         edges_out = layers.network.edges_from(node.name)
-        gradients = [
-            TaskId("kernel_gradient", edge.name, c)
-            for edge in edges_out
-            if execution.prompt and edge.name in layers.convolutions
-            for c in range(len(layers.channel_blocks[edge.name]))
-        ]
+        into = layers.network.edges_into(node.name)
+        after_all = execution.prompt and any(edge.name in layers.convolutions for edge in into)
         for b, block in enumerate(layers.blocks[node.name]):
             needs = [] if edges_out else [LOSS]
             for edge in edges_out:
                 needs.extend(
-                    TaskId("backward", edge.output, i)
+                    slab_task(layers, execution, edge.name, i)
                     for i, target in enumerate(layers.blocks[edge.output])
-                    if intersect(layers.input_box(edge.name, target), block) is not None
+                    if after_all
+                    or intersect(layers.input_box(edge.name, target), block) is not None
                 )
             yield Task(
                 TaskId("backward", node.name, b),
-                (*needs, *gradients),
-                seconds=cost.backward(node.name, block),
+                tuple(needs),
+                seconds=cost.backward(node.name, block, prompt=execution.prompt),
                 bytes=cost.map_bytes(node.name, block),
+            )
+        if execution.prompt:
+            yield from _input_gradients(layers, cost, node.name)
+
+
+def _input_gradients(layers: Layers, cost: TaskCost, node: str) -> Iterator[Task]:
+    for edge in layers.network.edges_into(node):
+        if edge.name not in layers.convolutions or edge.input not in layers.trained:
+            continue
+        channels = range(len(layers.channel_blocks[edge.name]))
+        gradients = [TaskId("kernel_gradient", edge.name, c) for c in channels]
+        for b, block in enumerate(layers.blocks[node]):
+            yield Task(
+                TaskId("input_gradient", edge.name, b),
+                (TaskId("backward", node, b), *gradients),
+                seconds=cost.input_gradient(edge.name, block),
+                bytes=cost.map_bytes(edge.input, layers.input_box(edge.name, block)),
             )
 
 
+def slab_task(layers: Layers, execution: Execution, edge: str, block: int) -> TaskId:
+    """The task that passes the gradient of a block back through an edge group."""
+    if execution.prompt and edge in layers.convolutions:
+        return TaskId("input_gradient", edge, block)
+    return TaskId("backward", layers.network.edge(edge).output, block)
+
+
 def _updates(layers: Layers, cost: TaskCost, execution: Execution) -> Iterator[Task]:
+    last = tuple(_last_gradients(layers)) if execution.prompt else ()
     for node in layers.network.topological:
         if node.name not in layers.trained:
             continue
@@ -229,7 +255,15 @@ def _updates(layers: Layers, cost: TaskCost, execution: Execution) -> Iterator[T
                 if layers.transformed(edge.name):
                     yield Task(
                         TaskId("kernel_spectrum", *at),
-                        (TaskId("update", *at),),
+                        (TaskId("update", *at), *last),
                         seconds=cost.kernel_spectrum(edge.name, channels),
                         bytes=cost.kernel_spectrum_bytes(edge.name, channels),
                     )
+
+
+def _last_gradients(layers: Layers) -> Iterator[TaskId]:
+    """Of the kernels that read the network's inputs: with them a backward pass is over."""
+    for edge in layers.convolutions:
+        if layers.network.edge(edge).input not in layers.trained:
+            for c, _ in enumerate(layers.channel_blocks[edge]):
+                yield TaskId("kernel_gradient", edge, c)

@@ -34,6 +34,13 @@ class Timing(NamedTuple):
     counted: float
 
 
+class Round(NamedTuple):
+    """Seconds of one core for a convolution of one update: its passes, and work on its kernels."""
+
+    passes: float
+    kernels: float
+
+
 @dataclass(frozen=True)
 class Timings:
     """What is known of a machine.
@@ -44,10 +51,13 @@ class Timings:
         Threads at work -> signature -> timing of such a task while so many threads work.
     constants
         Fields of `Machine` that were measured.
+    convolutions
+        Conv layer -> method -> rounds of a tuning; the rounds of one layer were taken together.
     """
 
     tasks: Mapping[int, Mapping[str, Timing]] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
+    convolutions: Mapping[str, Mapping[str, tuple[Round, ...]]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.tasks)
@@ -56,7 +66,11 @@ class Timings:
         """These, overruled by `other`."""
         threads = sorted({*self.tasks, *other.tasks})
         tasks = {t: {**self.tasks.get(t, {}), **other.tasks.get(t, {})} for t in threads}
-        return Timings(tasks, {**self.constants, **other.constants})
+        return Timings(
+            tasks,
+            {**self.constants, **other.constants},
+            {**self.convolutions, **other.convolutions},
+        )
 
     @property
     def machine(self) -> Machine:
@@ -131,7 +145,14 @@ def _from_json(values: Mapping[str, Any]) -> Timings:
     }
     names = {constant.name for constant in fields(Machine)}
     constants = {name: _positive(v) for name, v in values["machine"].items() if name in names}
-    return Timings(tasks, constants)
+    convolutions = {
+        layer: {
+            method: tuple(Round(*map(_positive, pair)) for pair in rounds)
+            for method, rounds in methods.items()
+        }
+        for layer, methods in values.get("convolutions", {}).items()
+    }
+    return Timings(tasks, constants, convolutions)
 
 
 def _positive(value: Any) -> float:
@@ -142,7 +163,11 @@ def _positive(value: Any) -> float:
 
 def _write(path: Path, timings: Timings) -> None:
     """Replace the file at once: who reads sees the old one or the new one."""
-    values = {"machine": timings.constants, "tasks": timings.tasks}
+    values = {
+        "machine": timings.constants,
+        "tasks": timings.tasks,
+        "convolutions": timings.convolutions,
+    }
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -137,6 +137,7 @@ def _resolve(config: Config, folder: Path) -> Config:
         return tuple(e.model_copy(update={"volume": absolute(e.volume)}) for e in entries)
 
     network, data, training = config.network, config.data, config.training
+    execution = config.execution
     paths = {"file": absolute(network.file), "seed_from": absolute(network.seed_from)}
     return config.model_copy(
         update={
@@ -145,6 +146,7 @@ def _resolve(config: Config, folder: Path) -> Config:
                 update={"train": volumes(data.train), "validation": volumes(data.validation)}
             ),
             "training": training.model_copy(update={"folder": absolute(training.folder)}),
+            "execution": execution.model_copy(update={"plan": absolute(execution.plan)}),
         }
     )
 

@@ -41,7 +41,8 @@ target = "boundary"             # boundary: object or not (2 outputs);
 output_size = [1, 64, 64]       # output patch of an update, z, y, x: larger is more efficient
                                 # per voxel and needs more memory (see: znn-dask plan)
 updates = 20000
-# loss = "auto"                 # boundary: softmax, affinity: binomial; or square, square-square
+# loss = "auto"                 # boundary: softmax, affinity: binomial; or square, square-square;
+                                # affinities also binomial-malis (see the page on training)
 # batch = 1                     # patches per update; a batch can spread over workers
 # seed = 0                      # the same seed gives the same network, bit for bit
 # dtype = "float32"             # or float64
@@ -62,6 +63,7 @@ anneal_every = 100              # ... after every so many updates
 [execution]                     # time and memory
 # threads = 0                   # per worker; 0: all cores
 # algorithm = "auto"            # convolution: direct, fft or tiled for every layer
+# plan = "plan.json"            # instead: the method of every layer, measured by znn-dask tune
 # any_worker = false            # use workers with other libraries too: the result then depends on
                                 # which worker computed what
 # memory_limit = "auto"         # refuse to start when more is needed, for example "8 GiB"

@@ -21,6 +21,19 @@ OutputFunction = Literal[
     "rectify_linear",
 ]
 
+LossName = Literal[
+    "auto",
+    "square",
+    "square-square",
+    "binomial",
+    "softmax",
+    "binomial-malis",
+    "binomial-malis-num",
+    "binomial-malis-pair",
+    "binomial-malis-frac",
+    "binomial-malis-constrained",
+]
+
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
@@ -141,9 +154,9 @@ class TrainingSection(_Section):
     output_size: Annotated[tuple[int, int, int], BeforeValidator(_triple)] = Field(
         description="three positive integers [z, y, x]"
     )
-    loss: Literal["auto", "square", "square-square", "binomial", "softmax"] = Field(
+    loss: LossName = Field(
         default="auto",
-        description='"auto", "square", "square-square", "binomial" or "softmax"',
+        description='"auto", "square", "square-square", "binomial", "softmax" or "binomial-malis"',
     )
     updates: int = Field(gt=0, description="a positive integer")
     seed: int = Field(default=0, ge=0, description="an integer of at least 0")
@@ -178,16 +191,29 @@ class OptimizerSection(_Section):
 
 
 class ExecutionSection(_Section):
-    """[execution]: the time, never the result (except ``algorithm`` and ``any_worker``)."""
+    """[execution]: the time, never the result but for rounding (``algorithm``, ``plan`` and
+    ``any_worker`` decide the bits)."""
 
     threads: int = Field(default=0, ge=0, description="an integer of at least 0 (0: all cores)")
     algorithm: Literal["auto", "direct", "fft", "tiled"] = Field(
         default="auto", description='"auto", "direct", "fft" or "tiled"'
     )
+    plan: str | None = Field(
+        default=None, min_length=1, description="the path of a plan file (made by znn-dask tune)"
+    )
     any_worker: bool = Field(default=False, description="true or false")
     memory_limit: Annotated[str, BeforeValidator(_memory)] = Field(
         default="auto", description='"auto" or an amount such as "8 GiB"'
     )
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if self.plan is not None and self.algorithm != "auto":
+            raise ValueError(
+                f"plan {self.plan!r} says how each layer is computed: leave out algorithm "
+                f"{self.algorithm!r}"
+            )
+        return self
 
     @property
     def memory_bytes(self) -> int | None:

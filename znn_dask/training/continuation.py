@@ -1,8 +1,9 @@
-"""Whether a training may go on from a checkpoint."""
+"""Whether a training may go on from a checkpoint, and with which arithmetic."""
 
 import warnings
 
 from znn_dask.cluster.checks import ClusterWarning
+from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.training.state import CheckpointState
 
 
@@ -30,3 +31,16 @@ def check_continuation(saved: CheckpointState, new: CheckpointState) -> None:
     if saved.data.get("train") != new.data.get("train"):
         changed = "the training data or its sampling changed since the checkpoint"
         warnings.warn(changed, ClusterWarning, stacklevel=3)
+
+
+def kept_arithmetic(saved: CheckpointState, asked: Arithmetic | None) -> Arithmetic:
+    """The arithmetic of a checkpoint, which decides its bits; warns where another is asked for."""
+    kept = Arithmetic.from_dict(saved.plan)
+    if asked is not None and asked != kept:
+        warnings.warn(
+            f"going on with the checkpoint's arithmetic {kept.digest}; the plan's, {asked.digest}, "
+            "is for a new training",
+            ClusterWarning,
+            stacklevel=3,
+        )
+    return kept

@@ -11,6 +11,7 @@ from rich.console import Console
 from znn_dask.data import PatchSampler, Volume, open_volume
 from znn_dask.data.targets import Target
 from znn_dask.network import Network, read_znn, zoo
+from znn_dask.taskgraph.plan_file import read_plan
 from znn_dask.training.checkpoint import list_checkpoints, load_checkpoint
 from znn_dask.training.config import Config, ConfigError
 from znn_dask.training.config_schema import DataSection, VolumeEntry
@@ -38,6 +39,10 @@ def trainer_from_config(
         _refuse_mixing(folder)
     elif not list_checkpoints(folder):
         raise ConfigError(f"{folder} holds no checkpoint to resume from; train without --resume")
+    arithmetic = None
+    if config.execution.plan is not None:
+        plan = read_plan(config.execution.plan, network, training.output_size, training.dtype)
+        arithmetic = plan.arithmetic
     parameters = None
     if config.network.seed_from is not None and not resume:
         source = load_checkpoint(config.network.seed_from)
@@ -59,6 +64,7 @@ def trainer_from_config(
         batch=training.batch,
         dtype=training.dtype,
         algorithm=config.execution.algorithm,
+        arithmetic=arithmetic,
         memory_limit=config.execution.memory_bytes,
         folder=folder,
         checkpoint_every=training.checkpoint_every,

@@ -27,6 +27,7 @@ from znn_dask.taskgraph.cluster_schedule import Estimate
 from znn_dask.taskgraph.engine import TaskError
 from znn_dask.taskgraph.losses import per_step
 from znn_dask.taskgraph.plan import plan
+from znn_dask.taskgraph.plan_file import check_arithmetic
 from znn_dask.taskgraph.state import Parameters, UpdateRule
 from znn_dask.training.checkpoint import (
     CheckpointError,
@@ -34,7 +35,7 @@ from znn_dask.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from znn_dask.training.continuation import check_continuation
+from znn_dask.training.continuation import check_continuation, kept_arithmetic
 from znn_dask.training.curve import LearningCurve
 from znn_dask.training.initial import initial_parameters
 from znn_dask.training.loop import Cadence, Loop, stopping_on_signals
@@ -71,6 +72,9 @@ class Trainer:
         "auto" (what the loss needs), "keep" (what the network says) or a function's name.
     validation
         Volume(s) or a `PatchSampler` to validate on.
+    algorithm, arithmetic
+        How convolutions are computed: "auto", "direct", "fft" or "tiled" for all of them, or the
+        whole arithmetic, of `znn.tune` or `znn.read_plan`. What is resumed keeps its own.
     seed
         Of initial parameters, patches and dropout.
     batch
@@ -120,6 +124,7 @@ class Trainer:
         batch: int = 1,
         dtype: str = "float32",
         algorithm: str = "auto",
+        arithmetic: Arithmetic | None = None,
         memory_limit: int | None = None,
         folder: str | Path = "checkpoints",
         checkpoint_every: int = 1000,
@@ -142,6 +147,7 @@ class Trainer:
         self.output_size = output_size
         self.seed, self.batch = seed, batch
         self._voxels = batch * math.prod(output_size)  # of one output map, over the batch
+        self._last_rule: UpdateRule | None = None
         self.folder = folder
         self._cadence = Cadence(
             checkpoint_every, validate_every, validation_patches if validation is not None else 0
@@ -155,13 +161,17 @@ class Trainer:
         self._progress = progress
         self._any_worker = any_worker
         saved = None if resume is None else load_checkpoint(resume)
+        if arithmetic is not None:
+            check_arithmetic(arithmetic, self.network, output_size, dtype)
+        if saved is not None:
+            arithmetic = kept_arithmetic(saved, arithmetic)
         self.plan = plan(
             self.network,
             output_size,
             threads=cores(),
             dtype=dtype,
             algorithm=algorithm,
-            arithmetic=Arithmetic.from_dict(saved.plan) if saved is not None else None,
+            arithmetic=arithmetic,
             memory_limit=memory_limit,
         )
         self.source, self.validation = patch_sources(
@@ -332,7 +342,10 @@ class Trainer:
 
     def _rule(self, step: int) -> UpdateRule:
         sgd = self.optimizer
-        return UpdateRule(sgd.eta_at(step), sgd.momentum, sgd.weight_decay, 1.0 / self._voxels)
+        rule = UpdateRule(sgd.eta_at(step), sgd.momentum, sgd.weight_decay, 1.0 / self._voxels)
+        if rule != self._last_rule:
+            self._last_rule = rule
+        return self._last_rule  # one for all updates: Dask keeps the last thousand messages
 
     def _rewind(self) -> None:
         """Back to the last snapshot: later updates were not saved and will be made again."""
