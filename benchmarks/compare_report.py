@@ -13,11 +13,13 @@ from znn_dask.taskgraph.machine import processor
 
 @dataclass(frozen=True)
 class Pair:
-    """Seconds of both sides, medians, and the median of the ratios of neighbouring rounds."""
+    """Seconds of both sides, ratios of neighbouring rounds, and the share of the processors that
+    other programs had meanwhile: medians."""
 
     ours: float
     torch: float
     ratio: float
+    others: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,12 @@ HEADER = (
     *("network", "update, ms: ours / PyTorch", "PyTorch / ours", "ZNN / ours"),
     *("forward, ms: ours / PyTorch", "PyTorch / ours", "ZNN / ours"),
     *("memory, MB: ours / PyTorch", "roofline of an update, ms", "reached", "of a forward pass"),
-    *("first update, s: ours / PyTorch", "outputs, gradients differ by", "PyTorch's layout"),
+    *(
+        "first update, s: ours / PyTorch",
+        "outputs, gradients differ by",
+        "others",
+        "PyTorch's layout",
+    ),
 )
 
 
@@ -86,6 +93,7 @@ def _row(c: Comparison) -> tuple[str, ...]:
         f"{c.roofline[1] / c.forward.ours:.0%}",
         _both(*c.first_update),
         ", ".join(f"{d:.0e}" for d in c.difference),
+        f"{max(c.update.others, c.forward.others):.0%}",
         "; ".join(layouts),
     )
 
@@ -125,7 +133,9 @@ def _about(one: Peaks, several: Peaks) -> str:
         " momentum, denormals flushed, in the faster layout of its maps. A forward pass has its"
         " kernel spectra at hand; one patch after the other. Memory is what the process had at most"
         " above the idle one with everything imported; a first update includes what is compiled"
-        " (ours: without the update itself).\n\n"
+        " (ours: without the update itself). Others: share of the processors that other programs"
+        " had during the rounds that count; what is not near 0 is not to be trusted, least of all"
+        " PyTorch's side, whose threads wait for each other.\n\n"
         "ZNN / ours is not measured here: it is our ratio to PyTorch times the ratio of ZNN's to"
         " PyTorch's seconds measured once on another machine of the same class (`marks.py`).\n\n"
         "Roofline: seconds that the counted arithmetic of the convolutions would take at this"

@@ -12,16 +12,10 @@ import numpy as np
 import torch  # type: ignore[import-not-found,unused-ignore]
 from contender import resident, serve
 from torch import Tensor
-from torch_network import TorchNetwork, is_flat, square_loss
+from torch_network import LAYOUTS, TorchNetwork, is_flat, square_loss
 
 from znn_dask.network import Network, parse_znn
 
-LAYOUTS = {
-    "channels first": torch.contiguous_format,
-    "channels last": torch.channels_last_3d,
-    "flat, channels first": torch.contiguous_format,
-    "flat, channels last": torch.channels_last,
-}
 _ETA, _MOMENTUM = 1e-12, 0.9  # noise teaches nothing: stay where numbers are ordinary
 _WORTH_REPEATING = 1.0  # seconds
 
