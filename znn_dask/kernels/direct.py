@@ -28,6 +28,7 @@ from znn_dask.kernels.shape import ConvolutionShape
 # lose fewer digits.
 _CHUNK_BYTES = 1 << 19
 _CHUNK_VOXELS = 1 << 13
+_FEW = 8  # channels that do not fill the lanes
 _LONG_SUM = 512  # products of a plane of taps from which on planes are summed apart
 
 
@@ -100,8 +101,17 @@ class Direct(ConvolutionShape):
         inputs, outputs = x.shape[3], self.channels[1]
         if narrow.suits(outputs, self.kernel, self.output_size, self.dtype):
             return narrow.kernel_gradient(x, G, self.kernel, self.dilation)
+        whole_voxels = x.strides[2] == inputs * x.itemsize
+        if self.kernel == (1, 1, 1) and outputs < _FEW <= inputs and whole_voxels:
+            # the same sums with lanes along the inputs
+            return self._sum_products(G, x).swapaxes(3, 4).copy()
+        return self._sum_products(x, G)
+
+    def _sum_products(self, x: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """Kernel gradient (kz, ky, kx, channels of x, channels of g), lanes along the latter."""
+        inputs, outputs = x.shape[3], g.shape[3]
         dw = zeros((*self.kernel, inputs, outputs), self.dtype)
-        x_strides, g_strides = _steps(x), _steps(G)
+        x_strides, g_strides = _steps(x), _steps(g)
         compiled = direct_code.kernel_gradient(
             self.dtype, x_strides[2], inputs, outputs, *self.kernel[1:]
         )
@@ -111,7 +121,7 @@ class Direct(ConvolutionShape):
                 *(*box_shape(chunk), *self.kernel, *self.dilation),
                 *(*x_strides[:2], *g_strides[:2]),
             )
-            starts = (x[self.input_box(chunk)].ctypes.data, G[chunk].ctypes.data)
+            starts = (x[self.input_box(chunk)].ctypes.data, g[chunk].ctypes.data)
             compiled.given(integers)(*starts, dw.ctypes.data)
         return dw
 
@@ -136,6 +146,7 @@ class Direct(ConvolutionShape):
         compiled = direct_code.correlate(
             *(self.dtype, x_strides[2], w_strides[3], inputs, outputs, block),
             by_planes=_by_planes(w),
+            one_tap=w.shape[:3] == (1, 1, 1),
         )
         start = x.ctypes.data - (low[0] * x.strides[0] + low[1] * x.strides[1])
         integers = (
