@@ -138,6 +138,7 @@ def correlate(
     outputs: int,
     block: int,
     by_planes: bool,
+    one_tap: bool,
 ) -> Compiled:
     """y[p] = sum_d x[p + d s] w[d], called with x, w, y and CORRELATE.
 
@@ -145,7 +146,7 @@ def correlate(
     followed, `row` elements on, by the next one's; y is contiguous. Sums of `block` voxels along
     the last axis, nx or fewer, are made together. Positions of x outside [l, h) are taken as zero;
     along the last axis they must be there and hold zeros. `by_planes`: each plane of taps is summed
-    by itself and then added, as long sums lose digits.
+    by itself and then added, as long sums lose digits. `one_tap`: the kernel has no other.
     """
     out = lanes(outputs, dtype)
     code = Loops("correlate", dtype, ("x", "w", "y"), CORRELATE)
@@ -153,42 +154,43 @@ def correlate(
     x_strides, w_strides = (*code.arguments("xz", "xy"), pitch), code.arguments("wz", "wy", "wx")
     for group in out.groups:
         sums = _Sums(code, out, group, block)
-        with (
-            code.loop(0, size[0]) as z,
-            code.loop(0, size[1]) as y,
-            code.loop(0, size[2], block) as start,
-        ):
-            # the last block overlaps the one before: equal values are written twice
-            x = code.smaller(start, code.difference(size[2], block))
-            voxel = code.sum(code.product(code.sum(code.product(z, size[1]), y), size[2]), x)
-            target = code.at(code["y"], code.product(voxel, outputs))
-            sums.clear()
-            if by_planes:
-                sums.store(target, outputs)
-            with code.loop(*_taps(code, "z", z, 1)) as dz:
+        with code.loop(0, size[0]) as z, code.loop(0, size[1]) as y:
+            # once for a line: divisions take long
+            z_taps, y_taps = (_taps(code, a, p, 1, one_tap) for a, p in (("z", z), ("y", y)))
+            with code.loop(0, size[2], block) as start:
+                # the last block overlaps the one before: equal values are written twice
+                x = code.smaller(start, code.difference(size[2], block))
+                x_taps = _taps(code, "x", x, block, one_tap)
+                voxel = code.sum(code.product(code.sum(code.product(z, size[1]), y), size[2]), x)
+                target = code.at(code["y"], code.product(voxel, outputs))
+                sums.clear()
                 if by_planes:
-                    sums.clear()
-                with (
-                    code.loop(*_taps(code, "y", y, 1)) as dy,
-                    code.loop(*_taps(code, "x", x, block)) as dx,
-                ):
-                    tap = (dz, dy, dx)
-                    place = [
-                        code.sum(p, code.product(d, s))
-                        for p, d, s in zip((z, y, x), tap, dilation, strict=True)
-                    ]
-                    values = code.at(code["x"], code.dot(place, x_strides))
-                    kernels = code.at(code["w"], code.dot(tap, w_strides))
-                    _sum_channels(code, sums, values, kernels, (inputs, pitch, row, block))
-                if by_planes:
-                    sums.add_to([code.at(target, i * outputs) for i in range(block)])
-            if not by_planes:
-                sums.store(target, outputs)
+                    sums.store(target, outputs)
+                with code.loop(*z_taps) as dz:
+                    if by_planes:
+                        sums.clear()
+                    with code.loop(*y_taps) as dy, code.loop(*x_taps) as dx:
+                        tap = (dz, dy, dx)
+                        place = [
+                            code.sum(p, code.product(d, s))
+                            for p, d, s in zip((z, y, x), tap, dilation, strict=True)
+                        ]
+                        values = code.at(code["x"], code.dot(place, x_strides))
+                        kernels = code.at(code["w"], code.dot(tap, w_strides))
+                        _sum_channels(code, sums, values, kernels, (inputs, pitch, row, block))
+                    if by_planes:
+                        sums.add_to([code.at(target, i * outputs) for i in range(block)])
+                if not by_planes:
+                    sums.store(target, outputs)
     return code.compile()
 
 
-def _taps(code: Loops, axis: str, position: Value, length: int) -> tuple[Value, Value]:
+def _taps(
+    code: Loops, axis: str, position: Value, length: int, one_tap: bool
+) -> tuple[Value, Value]:
     """Taps along an axis with which `length` outputs from `position` on read anything."""
+    if one_tap:
+        return 0, 1
     low, high, step = code.arguments("l" + axis, "h" + axis, "s" + axis)
     first = code.ceiling(code.difference(low, code.sum(position, length - 1)), step)
     last = code.ceiling(code.difference(high, position), step)
