@@ -13,7 +13,7 @@ from znn_dask.taskgraph.machine import processor
 
 @dataclass(frozen=True)
 class Pair:
-    """Seconds of both sides, the ratios of neighbouring rounds, and the share of the processors that
+    """Seconds of both sides, ratios of neighbouring rounds, and the share of the processors that
     other programs had meanwhile: medians."""
 
     ours: float

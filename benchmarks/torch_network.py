@@ -21,7 +21,7 @@ LAYOUTS = {
     "flat, channels first": torch.contiguous_format,
     "flat, channels last": torch.channels_last,
 }
-"""Name -> how PyTorch keeps maps; flat ones, (1, channel, y, x), are for two-dimensional windows."""
+"""Name -> how PyTorch keeps maps; flat ones, (1, channel, y, x), for two-dimensional windows."""
 
 
 class TorchNetwork(nn.Module):

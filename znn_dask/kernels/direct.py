@@ -89,17 +89,18 @@ class Direct(ConvolutionShape):
             return narrow.correlate(g, w, size, self.dilation, full=True)
         low = tuple((k - 1) * s for k, s in zip(self.kernel, self.dilation, strict=True))
         high = tuple(n + m for n, m in zip(g.shape[:3], low, strict=True))
-        lines = zeros((*g.shape[:2], high[2] + low[2], self.channels[1]), self.dtype)
-        lines[:, :, low[2] : high[2]] = g
-        return self._correlate(lines, w, size, low, high)
+        if low[2]:
+            lines = zeros((*g.shape[:2], high[2] + low[2], self.channels[1]), self.dtype)
+            lines[:, :, low[2] : high[2]] = g
+            g = lines
+        return self._correlate(g, w, size, low, high)
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
         x = X[:, :, :, channels]
         inputs, outputs = x.shape[3], self.channels[1]
         if narrow.suits(outputs, self.kernel, self.output_size, self.dtype):
             return narrow.kernel_gradient(x, G, self.kernel, self.dilation)
-        padded = lanes(outputs, self.dtype).padded
-        total = zeros((*self.kernel, inputs, padded), self.dtype)
+        dw = zeros((*self.kernel, inputs, outputs), self.dtype)
         x_strides, g_strides = _steps(x), _steps(G)
         compiled = direct_code.kernel_gradient(
             self.dtype, x_strides[2], inputs, outputs, *self.kernel[1:]
@@ -111,8 +112,8 @@ class Direct(ConvolutionShape):
                 *(*x_strides[:2], *g_strides[:2]),
             )
             starts = (x[self.input_box(chunk)].ctypes.data, G[chunk].ctypes.data)
-            compiled.given(integers)(*starts, total.ctypes.data)
-        return total[::-1, ::-1, ::-1, :, :outputs].copy()
+            compiled.given(integers)(*starts, dw.ctypes.data)
+        return dw
 
     def _correlate(
         self, x: np.ndarray, w: np.ndarray, size: Triple, low: Sequence[int], high: Sequence[int]

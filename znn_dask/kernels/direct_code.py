@@ -1,7 +1,7 @@
 """The loops of direct convolution, compiled for the channels and kernel at hand (see `loops`).
 
 Both keep a block of sums in vector registers, lanes along the output channels, and read the maps
-where they are: nothing is gathered. Kernels and their gradients are padded to whole vectors.
+where they are: nothing is gathered. Kernels are padded to whole vectors.
 """
 
 from collections.abc import Sequence
@@ -108,16 +108,14 @@ class _Sums:
                 address = code.at(target, i * step + v * width)
                 code.store(code.get(total), address, width, self._out.filled(v))
 
-    def add_to(self, targets: Sequence[Value], filled: bool) -> None:
-        """Add row i to what is at targets[i], which may be `filled` up."""
+    def add_to(self, targets: Sequence[Value]) -> None:
+        """Add row i to the vectors at targets[i], lanes in use only."""
         code, width = self._code, self._out.width
         for target, row in zip(targets, self._rows, strict=True):
             for v, total in zip(self._group, row, strict=True):
-                address, lanes = code.at(target, v * width), self._out.filled(v)
-                if filled:
-                    lanes = width
-                sum_ = code.add(code.load(address, width, lanes), code.get(total))
-                code.store(sum_, address, width, lanes)
+                address, filled = code.at(target, v * width), self._out.filled(v)
+                added = code.add(code.load(address, width, filled), code.get(total))
+                code.store(added, address, width, filled)
 
 
 CORRELATE = (
@@ -183,7 +181,7 @@ def correlate(
                     kernels = code.at(code["w"], code.dot(tap, w_strides))
                     _sum_channels(code, sums, values, kernels, (inputs, pitch, row, block))
                 if by_planes:
-                    sums.add_to([code.at(target, i * outputs) for i in range(block)], filled=False)
+                    sums.add_to([code.at(target, i * outputs) for i in range(block)])
             if not by_planes:
                 sums.store(target, outputs)
     return code.compile()
@@ -223,18 +221,19 @@ KERNEL_GRADIENT = (
 def kernel_gradient(
     dtype: np.dtype[np.floating], pitch: int, inputs: int, outputs: int, ky: int, kx: int
 ) -> Compiled:
-    """total[d, c] += sum_p x[p + d s, c] g[p], called with x, g, total and KERNEL_GRADIENT.
+    """dw[-d, c] += sum_p x[p + d s, c] g[p], called with x, g, dw and KERNEL_GRADIENT.
 
-    Voxels of x are `pitch` elements apart, those of g `outputs`; total is (kz, ky, kx, inputs,
-    padded outputs), contiguous. The sum over p runs in raster order from zero.
+    Voxels of x are `pitch` elements apart, those of g `outputs`; dw is (kz, ky, kx, inputs,
+    outputs), contiguous. The sum over p runs in raster order from zero.
     """
     out = lanes(outputs, dtype)
-    code = Loops("kernel_gradient", dtype, ("x", "g", "total"), KERNEL_GRADIENT)
+    code = Loops("kernel_gradient", dtype, ("x", "g", "dw"), KERNEL_GRADIENT)
     lines, columns, channels = _together(inputs, ky, kx, out.sums)
     taps = tuple(product(range(lines), range(columns)))
     x_strides = (*code.arguments("xz", "xy"), pitch)
     dilation = code.arguments("sz", "sy", "sx")
     tap_strides = [code.product(*pair) for pair in zip(dilation, x_strides, strict=True)]
+    last_tap = code.difference(code.product(code["kz"], ky * kx), 1)
     distances = [code.dot(tap, tap_strides[1:]) for tap in taps]
     for group in out.groups:
         for first, last, count in channels:
@@ -251,10 +250,11 @@ def kernel_gradient(
                 targets = []
                 for i, j in taps:
                     tap = code.dot((dz, code.sum(dy, i), code.sum(dx, j)), (ky * kx, kx, 1))
-                    kernel = code.product(code.sum(code.product(tap, inputs), c), out.padded)
-                    target = code.at(code["total"], kernel)
-                    targets += [code.at(target, k * out.padded) for k in range(count)]
-                sums.add_to(targets, filled=True)
+                    flipped = code.difference(last_tap, tap)
+                    kernel = code.product(code.sum(code.product(flipped, inputs), c), outputs)
+                    target = code.at(code["dw"], kernel)
+                    targets += [code.at(target, k * outputs) for k in range(count)]
+                sums.add_to(targets)
     return code.compile()
 
 
