@@ -22,6 +22,11 @@ from znn_dask.kernels.whole_map import WholeMap
 EDGES = (4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32)
 """Tile edges worth considering: with small factors, and of few enough points for the registers."""
 
+MOST_BLOCKS = 8
+"""Blocks of a map, or of a kernel, that threads may share at most."""
+
+_AS_GOOD = 0.01  # what the table may err by when two tiles are compared
+
 _REGISTER = 64  # bytes
 _LINE = 0.75e-9  # seconds of a register of complex points in a transform, per n log2 n
 _PRODUCT = 1.25e9  # products of a complex value and a register of complex columns, per second
@@ -79,6 +84,29 @@ def tile_candidates(output_size: Triple, kernel: Triple, dilation: Triple) -> tu
     return tuple((z, y, x) for z, y, x in product(*choices))
 
 
+def block_rows(convolution: Convolution) -> int:
+    """Blocks that the map of `convolution` may be cut into for threads to share, as far as more
+    are of any use."""
+    axis, step = convolution.rows()
+    return min(MOST_BLOCKS, -(-convolution.output_size[axis] // step))
+
+
+def on_two_threads(convolution: Convolution, passes: float, kernels: float) -> float:
+    """Seconds of a convolution on two threads, from those of its passes and of the work on its
+    kernels on one: passes are shared by rows of tiles, and a single row leaves one thread idle."""
+    return passes / min(block_rows(convolution), 2) + kernels / 2
+
+
+def predicted(convolution: Convolution, *, training: bool, input_gradient: bool) -> float:
+    """Counted seconds on two threads, of an update or with training=False of a forward pass."""
+    counted = cost(convolution)
+    if not training:
+        return on_two_threads(convolution, counted.forward, 0.0)
+    # Work on kernels is cut by channels, whatever the tile.
+    kernels = counted.kernel_gradient + counted.kernel_spectrum
+    return on_two_threads(convolution, counted.update(input_gradient) - kernels, kernels)
+
+
 def default_tile(
     output_size: Triple,
     kernel: Triple,
@@ -88,16 +116,20 @@ def default_tile(
     training: bool = True,
     input_gradient: bool = True,
 ) -> Triple:
-    """The tile with the least predicted seconds; arguments as in `choose_algorithm`.
+    """The tile with the least counted seconds on two threads; arguments as in `choose_algorithm`.
 
-    A 1x1x1 kernel is never transformed; its tile is (1, 1, 1).
+    A tile may be the fastest on one core and leave a single row, on which one thread works while
+    the other waits. Among tiles as good as equal, the one with most rows. A 1x1x1 kernel is never
+    transformed; its tile is (1, 1, 1).
     """
-    candidates = (
-        Tiled(output_size, kernel, dilation, channels, np.dtype(np.float32), tile)
-        for tile in tile_candidates(output_size, kernel, dilation)
-    )
-    best = min(candidates, key=lambda conv: (_seconds(conv, training, input_gradient), conv.tile))
-    return best.tile
+    judged = []
+    for tile in tile_candidates(output_size, kernel, dilation):
+        conv = Tiled(output_size, kernel, dilation, channels, np.dtype(np.float32), tile)
+        seconds = predicted(conv, training=training, input_gradient=input_gradient)
+        judged.append((seconds, block_rows(conv), tile))
+    least = min(seconds for seconds, _, _ in judged)
+    good = (each for each in judged if each[0] <= least * (1 + _AS_GOOD))
+    return min(good, key=lambda each: (-each[1], each[0], each[2]))[2]
 
 
 def choose_algorithm(
@@ -109,32 +141,21 @@ def choose_algorithm(
     training: bool = True,
     input_gradient: bool = True,
 ) -> tuple[Algorithm, Triple | None]:
-    """(algorithm, tile) with the least predicted seconds; the tile is None if direct.
+    """(algorithm, tile) with the least counted seconds on two threads; the tile is None if direct.
 
     Seconds are those of an update, or with training=False those of a forward pass. The first layer
     of a network needs no input gradient.
     """
     if kernel == (1, 1, 1):
         return ("direct", None)
+    at = (output_size, kernel, dilation, channels)
     dtype = np.dtype(np.float32)
-    tile = default_tile(
-        output_size,
-        kernel,
-        dilation,
-        channels,
-        training=training,
-        input_gradient=input_gradient,
+    tile = default_tile(*at, training=training, input_gradient=input_gradient)
+    direct, tiled = (
+        predicted(conv, training=training, input_gradient=input_gradient)
+        for conv in (Direct(*at, dtype), Tiled(*at, dtype, tile))
     )
-    direct = Direct(output_size, kernel, dilation, channels, dtype)
-    tiled = Tiled(output_size, kernel, dilation, channels, dtype, tile)
-    if _seconds(direct, training, input_gradient) <= _seconds(tiled, training, input_gradient):
-        return ("direct", None)
-    return ("tiled", tile)
-
-
-def _seconds(conv: Convolution, training: bool, input_gradient: bool) -> float:
-    predicted = cost(conv)
-    return predicted.update(input_gradient) if training else predicted.forward
+    return ("direct", None) if direct <= tiled else ("tiled", tile)
 
 
 def _direct_cost(conv: Direct) -> Cost:
