@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from marks import MARKS
+from marks import GOALS, MARKS
 from results import table
 from roofline import Peaks
 
@@ -13,11 +13,13 @@ from znn_dask.taskgraph.machine import processor
 
 @dataclass(frozen=True)
 class Pair:
-    """Seconds of both sides, medians, and the median of the ratios of neighbouring rounds."""
+    """Seconds of both sides, the ratios of neighbouring rounds, and the share of the processors
+    that other programs had meanwhile: medians."""
 
     ours: float
     torch: float
     ratio: float
+    others: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,25 @@ class Comparison:
     layouts: tuple[str, str]
 
 
+PICTURE = "![times as fast as PyTorch and the original ZNN](compare.png)"
 HEADER = (
     *("network", "update, ms: ours / PyTorch", "PyTorch / ours", "ZNN / ours"),
     *("forward, ms: ours / PyTorch", "PyTorch / ours", "ZNN / ours"),
     *("memory, MB: ours / PyTorch", "roofline of an update, ms", "reached", "of a forward pass"),
-    *("first update, s: ours / PyTorch", "outputs, gradients differ by", "PyTorch's layout"),
+    *(
+        "first update, s: ours / PyTorch",
+        "outputs, gradients differ by",
+        "others",
+        "PyTorch's layout",
+    ),
 )
 
 
 def report(found: Sequence[Comparison], one: Peaks, several: Peaks) -> str:
     """Table and explanation as Markdown."""
-    return "\n\n".join((_about(one, several), table(HEADER, map(_row, found)), *_means(found)))
+    return "\n\n".join(
+        (_about(one, several), table(HEADER, map(_row, found)), *_means(found), PICTURE)
+    )
 
 
 def against_znn(comparison: Comparison) -> tuple[float, float] | None:
@@ -86,6 +96,7 @@ def _row(c: Comparison) -> tuple[str, ...]:
         f"{c.roofline[1] / c.forward.ours:.0%}",
         _both(*c.first_update),
         ", ".join(f"{d:.0e}" for d in c.difference),
+        f"{max(c.update.others, c.forward.others):.0%}",
         "; ".join(layouts),
     )
 
@@ -108,6 +119,12 @@ def _means(found: Sequence[Comparison]) -> list[str]:
                 f" {geometric_mean(updates):.2f}x (worst {min(updates):.2f}x), forward pass"
                 f" {geometric_mean(forwards):.2f}x (worst {min(forwards):.2f}x)"
             )
+    missed = [
+        f"{c.name} ({c.update.ratio:.2f}, {c.forward.ratio:.2f} of {goal:.0f})"
+        for c in found
+        if min(c.update.ratio, c.forward.ratio) < (goal := GOALS.get(c.name, 1.0))
+    ]
+    lines.append(f"* goal against PyTorch missed (update, forward): {', '.join(missed) or 'none'}")
     return ["\n".join(lines)]
 
 
@@ -125,7 +142,9 @@ def _about(one: Peaks, several: Peaks) -> str:
         " momentum, denormals flushed, in the faster layout of its maps. A forward pass has its"
         " kernel spectra at hand; one patch after the other. Memory is what the process had at most"
         " above the idle one with everything imported; a first update includes what is compiled"
-        " (ours: without the update itself).\n\n"
+        " (ours: without the update itself). Others: share of the processors that other programs"
+        " had during the rounds that count; what is not near 0 is not to be trusted, least of all"
+        " PyTorch's side, whose threads wait for each other.\n\n"
         "ZNN / ours is not measured here: it is our ratio to PyTorch times the ratio of ZNN's to"
         " PyTorch's seconds measured once on another machine of the same class (`marks.py`).\n\n"
         "Roofline: seconds that the counted arithmetic of the convolutions would take at this"

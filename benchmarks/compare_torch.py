@@ -12,16 +12,10 @@ import numpy as np
 import torch  # type: ignore[import-not-found,unused-ignore]
 from contender import resident, serve
 from torch import Tensor
-from torch_network import TorchNetwork, is_flat, square_loss
+from torch_network import LAYOUTS, TorchNetwork, is_flat, square_loss
 
 from znn_dask.network import Network, parse_znn
 
-LAYOUTS = {
-    "channels first": torch.contiguous_format,
-    "channels last": torch.channels_last_3d,
-    "flat, channels first": torch.contiguous_format,
-    "flat, channels last": torch.channels_last,
-}
 _ETA, _MOMENTUM = 1e-12, 0.9  # noise teaches nothing: stay where numbers are ordinary
 _WORTH_REPEATING = 1.0  # seconds
 
@@ -79,7 +73,8 @@ class Side:
 
     def layouts(self, path: str) -> dict[str, dict[str, float]]:
         """Seconds of an update and of a forward pass in each layout."""
-        flat = is_flat(self._network)
+        inputs = _part(np.load(path), "input/").values()
+        flat = is_flat(self._network) and all(values.shape[1] == 1 for values in inputs)
         found: dict[str, dict[str, float]] = {"update": {}, "forward": {}}
         for layout in (name for name in LAYOUTS if flat or not name.startswith("flat")):
             self.first(path, layout)

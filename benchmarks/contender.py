@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +32,10 @@ class Contender:
             env=environment,
             text=True,
         )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def ask(self, what: str, *values: Any) -> Any:
         """The answer of the function `what` of the script.
@@ -67,6 +71,30 @@ class Contender:
         with self._process:
             if kind is not None:
                 self._process.kill()
+
+
+class Others:
+    """What programs other than this one and its contenders take of the processors (of Linux)."""
+
+    def __init__(self, contenders: Sequence[Contender]) -> None:
+        self._pids = ["self", *(str(contender.pid) for contender in contenders)]
+        self._last = self._now()
+
+    def share(self) -> float:
+        """Share of all processors since this was last asked."""
+        last, self._last = self._last, self._now()
+        whole, busy, ours = (b - a for a, b in zip(last, self._last, strict=True))
+        return max(0, busy - ours) / max(1, whole)
+
+    def _now(self) -> tuple[int, int, int]:
+        """Ticks that have passed, those not idle, and those of our processes."""
+        # user nice system idle iowait irq softirq steal
+        ticks = [int(n) for n in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        ours = 0
+        for pid in self._pids:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ours += int(fields[11]) + int(fields[12])
+        return sum(ticks), sum(ticks) - ticks[3] - ticks[4], ours
 
 
 def resident(peak: bool = False) -> int:

@@ -100,6 +100,19 @@ def test_region_is_a_part_of_the_whole(tmp_path, image, border):
     assert translation == [0, 2 * 40, 6 * 8, 5 * 8]
 
 
+@pytest.mark.parametrize("augment", [False, 8])
+def test_float64_is_computed_in_double_precision(tmp_path, image, augment):
+    state = without_preprocessing(boundary_state())
+    options = {"block": BLOCK, "augment": augment, "progress": False}
+    result = open_array(predict(state, image, tmp_path / "o", dtype="float64", **options))
+    assert result.dtype == np.float64
+    single = open_array(predict(state, image, tmp_path / "single", **options))[:]
+    assert 0 < np.linalg.norm(single - result[:]) < 1e-5 * np.linalg.norm(result[:])
+    if not augment:
+        expected = dense(boundary_network(), state, make_image(SHAPE))
+        np.testing.assert_allclose(result[:], expected, atol=1e-13)
+
+
 def test_uint8_is_scaled(tmp_path, image):
     state = boundary_state()
     exact = open_array(predict(state, image, tmp_path / "a", progress=False))[:]
@@ -272,7 +285,7 @@ def test_what_is_not_a_prediction_is_never_overwritten(tmp_path, image):
         ({"block": (0, 8, 8)}, "three positive numbers"),
         ({"region": ((0, 3), (6, 20), (5, 30))}, "z 0:3.*z 1:6"),
         ({"augment": 4}, "augment is 4"),
-        ({"dtype": "float64"}, "dtype is 'float64'"),
+        ({"dtype": "float16"}, "dtype is 'float16'"),
         ({"border": "zero"}, "border is 'zero'"),
         ({"memory_limit": "much"}, "memory_limit is 'much'"),
         ({"output": "nowhere"}, "'nowhere' is not one of them"),

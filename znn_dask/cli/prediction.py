@@ -15,7 +15,7 @@ def predict(
     scheduler: str | None = None,
     border: Literal["valid", "mirror"] = "valid",
     augment: Literal[1, 8, 16] = 1,
-    dtype: Literal["float32", "uint8"] = "float32",
+    dtype: Literal["float32", "float64", "uint8"] = "float32",
     region: Region = None,
     output: str | None = None,
     memory_limit: str | None = None,
@@ -48,7 +48,7 @@ def predict(
     augment
         Average over so many flips (8) or flips and transposes (16); takes as many times longer.
     dtype
-        uint8 takes a quarter of the room, with 255 for 1.
+        float64 is computed in float64 too; uint8 takes a quarter of the room, with 255 for 1.
     region
         Image voxels that the map shall lie over, as 0:100,:,190:250 (z,y,x).
     output
@@ -63,41 +63,24 @@ def predict(
     """
     from znn_dask.inference.predict import predict as run
     from znn_dask.inference.predict import preview
+    from znn_dask.inference.request import Options
     from znn_dask.segmentation.maps import parse_region
 
-    part = None if region is None else parse_region(region)
-    flips = False if augment == 1 else augment
+    options = Options(
+        border=border,
+        augment=False if augment == 1 else augment,
+        dtype=dtype,
+        output=output,
+        region=None if region is None else parse_region(region),
+        memory_limit=memory_limit,
+        overwrite=overwrite,
+    )
     if plan:
-        print(
-            preview(
-                checkpoint,
-                image,
-                out,
-                border=border,
-                augment=flips,
-                dtype=dtype,
-                output=output,
-                region=part,
-                memory_limit=memory_limit,
-                overwrite=overwrite,
-            )
-        )
+        print(preview(checkpoint, image, out, **options))
         return
     client = None if scheduler is None else connect(scheduler)
     try:
-        place = run(
-            checkpoint,
-            image,
-            out,
-            client=client,
-            border=border,
-            augment=flips,
-            dtype=dtype,
-            output=output,
-            region=part,
-            memory_limit=memory_limit,
-            overwrite=overwrite,
-        )
+        place = run(checkpoint, image, out, client=client, **options)
     finally:
         if client is not None:
             client.close()

@@ -83,10 +83,10 @@ def average(
 ) -> np.ndarray:
     """Mean over the variants of the undone output.
 
-    run: variant -> undone output over `compute`, (z,y,x,c) float32
+    run: variant -> undone output over `compute`, (z,y,x,c)
     compute, keep, known: boxes in one coordinate system: what `run` gives, what is wanted, and
         where predictions exist (sources outside `known` are left out of the mean)
-    Returns (z,y,x,c) float32 over `keep`; sums are taken in the order of `used`.
+    Returns (z,y,x,c) of their dtype over `keep`; sums are taken in the order of `used`.
     """
     shape = box_shape(keep)
     total: np.ndarray | None = None
@@ -94,8 +94,8 @@ def average(
     for variant in used:
         y = run(variant)
         if total is None or number is None:
-            total = np.zeros((*shape, y.shape[-1]), np.float32)
-            number = np.zeros((*shape, y.shape[-1]), np.float32)
+            total = np.zeros((*shape, y.shape[-1]), y.dtype)
+            number = np.zeros((*shape, y.shape[-1]), y.dtype)
         for channel in range(y.shape[-1]):
             source, moved = variant.source(channel, affinity)
             reach = [

@@ -30,7 +30,7 @@ UINT8_LEVELS = 255
 
 
 class Forward(Protocol):
-    """A network with parameters at one output size: maps (z,y,x,c) float32 by node; thread-safe."""
+    """A network with parameters at one output size: maps (z,y,x,c) by node; thread-safe."""
 
     def __call__(
         self, inputs: Maps, engine: Engine | None = None, priority: Priority = (0,)
@@ -74,7 +74,7 @@ class Job:
     softmax: whether the channels of the output go through a softmax
     variants: the flips and transposes to average over, the identity first
     affinity: whether the channels are affinities x, y, z
-    target: the output array (c,z,y,x), float32 or uint8
+    target: the output array (c,z,y,x), float32, float64 or uint8
     """
 
     plan: BlockPlan
@@ -101,7 +101,7 @@ class Job:
         return inputs
 
     def compute(self, inputs: Maps, block: Block, engine: Engine) -> np.ndarray:
-        """Predictions (z,y,x,c) float32 over `block.write`."""
+        """Predictions (z,y,x,c) over `block.write`."""
         keep = self.plan.to_dense(block.write)
         run = functools.partial(self._pass, inputs, engine, (block.index,))
         if len(self.variants) == 1:

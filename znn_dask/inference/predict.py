@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from distributed import Client
 from distributed.system import MEMORY_LIMIT
@@ -20,7 +20,7 @@ from znn_dask.inference.job import UINT8_LEVELS, BlockReport, Job
 from znn_dask.inference.metadata import prediction_attributes
 from znn_dask.inference.need import Room
 from znn_dask.inference.on_dask import USABLE, Crew, run_on_dask
-from znn_dask.inference.request import prepare
+from znn_dask.inference.request import Options, prepare
 from znn_dask.taskgraph import ForwardPass
 from znn_dask.training.checkpoint import CheckpointState
 from znn_dask.training.progress import track
@@ -57,7 +57,7 @@ def predict(
     border: "valid": only voxels whose whole field of view lies in the image; "mirror": all voxels,
         with the image continued symmetrically
     augment: average over 8 flips (True or 8), or with transposes of y and x (16)
-    dtype: "float32", or "uint8" with 255 for 1
+    dtype: "float32", "float64" (computed in it too), or "uint8" with 255 for 1
     output: output node, where the network has several
     region: image voxels that the output shall lie over: three slices or (start, stop), z,y,x
     memory_limit: what all blocks in flight may take, in each process; bytes or such as "4 GB"
@@ -169,34 +169,14 @@ def preview(
     checkpoint: str | Path | CheckpointState,
     image: Any,
     out: str | Path,
-    *,
-    chunks: Triple | None = None,
-    border: Border = "valid",
-    augment: bool | int = False,
-    dtype: settings.OutputType = "float32",
-    output: str | None = None,
-    region: Any = None,
-    memory_limit: int | str | None = None,
-    overwrite: bool = False,
+    **options: Unpack[Options],
 ) -> str:
     """A table of the blocks that `predict` with these arguments may use on this machine, with their
     predicted speed and memory, and the one that it chooses. Nothing is computed or written.
 
     Raises PredictionError, one line, as `predict` does.
     """
-    request = prepare(
-        checkpoint,
-        image,
-        settings.absolute(out),
-        chunks=chunks,
-        border=border,
-        augment=augment,
-        dtype=dtype,
-        output=output,
-        region=region,
-        memory_limit=memory_limit,
-        overwrite=overwrite,
-    )
+    request = prepare(checkpoint, image, settings.absolute(out), **options)
     return candidate_table(request, cores(), request.memory or int(USABLE * MEMORY_LIMIT))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from znn_dask.inference import settings, store
 from znn_dask.inference.augment import Variant, margin
@@ -21,6 +21,7 @@ class Request:
 
     state, network, node: the checkpoint, its network, and the output node to write
     images, fields: array and field of view of each input node
+    dtype: of what is stored
     variants: flips and transposes to average over, the identity first
     affinity, softmax: whether the channels are affinities; whether they go through a softmax
     stored: the record of a run that this one continues
@@ -33,6 +34,7 @@ class Request:
     node: NodeGroup
     images: Mapping[str, Any]
     fields: Mapping[str, Triple]
+    dtype: settings.OutputType
     variants: tuple[Variant, ...]
     affinity: bool
     softmax: bool
@@ -46,7 +48,8 @@ class Request:
     @cached_property
     def cost(self) -> Cost:
         """Work and memory of its blocks, whatever their size."""
-        return Cost(self.network, passes=len(self.variants))
+        computed = "float64" if self.dtype == "float64" else "float32"
+        return Cost(self.network, len(self.variants), computed)
 
     @property
     def margin(self) -> Triple:
@@ -86,37 +89,41 @@ class Request:
         return {size: known.get(size) or self.cost.chosen(size).layers.arithmetic for size in sizes}
 
 
+class Options(TypedDict, total=False):
+    """What `predict` takes besides checkpoint, image and place; it describes them."""
+
+    chunks: Triple | None
+    border: Border
+    augment: bool | int
+    dtype: settings.OutputType
+    output: str | None
+    region: Any
+    memory_limit: int | str | None
+    overwrite: bool
+
+
 def prepare(
-    checkpoint: str | Path | CheckpointState,
-    image: Any,
-    place: str,
-    *,
-    chunks: Triple | None,
-    border: Border,
-    augment: bool | int,
-    dtype: settings.OutputType,
-    output: str | None,
-    region: Any,
-    memory_limit: int | str | None,
-    overwrite: bool,
+    checkpoint: str | Path | CheckpointState, image: Any, place: str, **options: Unpack[Options]
 ) -> Request:
-    """Check the arguments of `predict`, which it describes; nothing is written.
+    """Check the arguments of `predict`, with its defaults; nothing is written.
 
     Raises PredictionError, one line.
     """
+    dtype, border = options.get("dtype", "float32"), options.get("border", "valid")
     state = checkpoint if isinstance(checkpoint, CheckpointState) else load_checkpoint(checkpoint)
-    memory = settings.resolve_bytes(memory_limit)
+    memory = settings.resolve_bytes(options.get("memory_limit"))
     network = settings.dense(parse_znn(state.network))
-    node = settings.resolve_output(network, output)
+    node = settings.resolve_output(network, options.get("output"))
     softmax, affinity = "softmax" in state.loss, state.target == "affinity"
     settings.check_dtype(dtype, softmax, node)
     images = settings.resolve_images(image, network)
     fields = settings.resolve_fields(network)
+    augment = options.get("augment", False)
     variants = settings.resolve_variants(augment, fields, node, affinity)
     stored = store.read_record(place)
     shape = triple(next(iter(images.values())).shape[-3:])
     fov = triple(max(axis) for axis in zip(*fields.values(), strict=True))
-    box = settings.resolve_region(region, shape)
+    box = settings.resolve_region(options.get("region"), shape)
     origin, shape = output_extent(shape, fov, border, box)
     return Request(
         state=state,
@@ -124,12 +131,13 @@ def prepare(
         node=node,
         images=images,
         fields=fields,
+        dtype=dtype,
         variants=variants,
         affinity=affinity,
         softmax=softmax,
-        stored=None if overwrite else stored,
+        stored=None if options.get("overwrite") else stored,
         memory=memory,
-        chunks=settings.resolve_shape("chunks", chunks, shape),
+        chunks=settings.resolve_shape("chunks", options.get("chunks"), shape),
         origin=origin,
         shape=shape,
         border=border,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import zarr
@@ -15,7 +15,7 @@ from znn_dask.inference.augment import AFFINITY_CHANNELS, Variant, variants
 from znn_dask.inference.blocks import AXES, Box, PredictionError, Triple, triple
 from znn_dask.network import Network, NodeGroup
 
-OutputType = Literal["float32", "uint8"]
+OutputType = Literal["float32", "float64", "uint8"]
 
 # Functions whose values lie between 0 and 1, as uint8 output needs.
 PROBABILITIES = ("logistics", "forward_logistics")
@@ -135,8 +135,8 @@ def resolve_variants(
 
 def check_dtype(dtype: str, softmax: bool, output: NodeGroup) -> None:
     """Refuse output types that cannot hold the network's values."""
-    if dtype not in ("float32", "uint8"):
-        raise PredictionError(f"dtype is {dtype!r}: give 'float32' or 'uint8'")
+    if dtype not in get_args(OutputType):
+        raise PredictionError(f"dtype is {dtype!r}: give 'float32', 'float64' or 'uint8'")
     if dtype == "uint8" and not softmax and output.function not in PROBABILITIES:
         raise PredictionError(
             f"dtype='uint8' holds 0 to 1 but the function of output {output.name!r} is "

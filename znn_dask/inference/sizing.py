@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from znn_dask.inference.blocks import PredictionError, Triple, triple
 from znn_dask.inference.need import Need, Room, mib
 from znn_dask.network import Network
@@ -53,9 +55,10 @@ class Cost:
     passes: forward passes whose results one block adds up (test-time augmentation)
     """
 
-    def __init__(self, network: Network, passes: int = 1) -> None:
+    def __init__(self, network: Network, passes: int = 1, dtype: str = "float32") -> None:
         self.network = network
         self.passes = passes
+        self.dtype = dtype
         self._channels = {node.name: node.size for node in network.nodes}
         self._weights = {
             node.name: 20.0 * node.size
@@ -92,7 +95,7 @@ class Cost:
         """A bound on the memory of one block: the maps that one layer reads and writes."""
         voxels = self._voxels(output_size)
         values = {name: n * self._channels[name] for name, n in voxels.items()}
-        return 4 * max(
+        return np.dtype(self.dtype).itemsize * max(
             values[node.name] + max(map(values.__getitem__, sources), default=0)
             for node in self.network.nodes
             for sources in [{edge.input for edge in self.network.edges_into(node.name)}]
@@ -110,7 +113,7 @@ class Cost:
 
     def _chosen(self, output_size: Triple) -> Need:
         """Need of one block with the arithmetic that it gets by default."""
-        return self.need(choose_arithmetic(self.network, output_size, training=False))
+        return self.need(choose_arithmetic(self.network, output_size, self.dtype, training=False))
 
 
 def choose(

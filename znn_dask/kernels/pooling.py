@@ -46,11 +46,7 @@ class _Maximum:
 
     size: Triple
     dilation: Triple  # distance of the voxels of one window
-
-    @property
-    def stride(self) -> Triple:
-        """Distance of one window to the next."""
-        return (1, 1, 1)
+    stride: Triple  # distance of one window to the next
 
     def __post_init__(self) -> None:
         if not all(1 <= k <= 256 for k in self.size):
@@ -143,11 +139,13 @@ class _Maximum:
 class MaxFilter(_Maximum):
     """Maximum of a `size` window at every voxel, its voxels `dilation` apart (max-filter).
 
-    Output is (size - 1) dilation smaller than the input on each axis.
+    Output is (size - 1) dilation smaller than the input on each axis. With a `stride`, windows are
+    taken at every stride-th voxel only; the last one must end where the input ends.
     """
 
     size: Triple
     dilation: Triple = (1, 1, 1)
+    stride: Triple = (1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -156,11 +154,11 @@ class MaxPool(_Maximum):
 
     size: Triple
     dilation: Triple = field(default=(1, 1, 1), init=False, repr=False)
+    stride: Triple = field(init=False, repr=False)
 
-    @property
-    def stride(self) -> Triple:
-        """Blocks do not overlap."""
-        return self.size
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "stride", self.size)  # blocks do not overlap
 
 
 @dataclass(frozen=True)

@@ -81,12 +81,15 @@ class Arithmetic:
     cuts
         Node group -> (axis, step, count): its map is computed in `count` blocks along `axis`, cut
         at multiples of `step` voxels.
+    fragments
+        Whether maps are computed only where the output patch reads them (`network.fragments`).
     """
 
     output_size: Triple
     dtype: str
     convolutions: Mapping[str, ConvolutionArithmetic]
     cuts: Mapping[str, tuple[int, int, int]]
+    fragments: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready values."""
@@ -105,6 +108,7 @@ class Arithmetic:
                 for edge, c in values["convolutions"].items()
             },
             cuts={node: (axis, step, n) for node, (axis, step, n) in values["cuts"].items()},
+            fragments=values.get("fragments", False),  # older checkpoints computed every voxel
         )
 
     @property

@@ -5,16 +5,18 @@ A deterministic function of shapes, the same on every machine.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 
 from znn_dask.kernels import costs
 from znn_dask.kernels.convolution import Convolution, make_convolution
+from znn_dask.kernels.fragments import FragmentFilter
 from znn_dask.kernels.geometry import Triple, whole
 from znn_dask.kernels.shape import ConvolutionShape
 from znn_dask.network import Network
+from znn_dask.network.fragments import computed_maps
 from znn_dask.taskgraph.arithmetic import (
     ALGORITHMS,
     Arithmetic,
@@ -27,8 +29,7 @@ from znn_dask.taskgraph.layers import Layers, compile_layers, trained_nodes
 
 # A block is one task: long enough that starting it costs nothing, short enough to share out.
 _BLOCK_SECONDS = 1e-3
-_MOST_BLOCKS = 8
-_AS_GOOD = 0.01  # what the cost table may err by when two tiles are compared
+_FRAGMENTS_PAY = 0.85  # share of the multiplications that are left where fragments are worth it
 _NARROWEST_CHANNELS = 8  # matrix products with fewer rows run at a fraction of the speed
 
 
@@ -40,6 +41,7 @@ def choose_arithmetic(
     *,
     training: bool = True,
     given: Mapping[str, Method] = MappingProxyType({}),
+    fragments: bool | None = None,
 ) -> Arithmetic:
     """The default arithmetic: a function of its arguments alone.
 
@@ -55,6 +57,9 @@ def choose_arithmetic(
         Choose for whole updates, or for the forward pass alone.
     given
         Conv edge groups whose method is not chosen but this one.
+    fragments
+        Whether maps are computed only where the output patch reads them; by `fragments_pay` when
+        not given.
 
     Raises
     ------
@@ -65,8 +70,10 @@ def choose_arithmetic(
         raise PlanError(f"algorithm {algorithm!r} is unknown; use one of {', '.join(ALGORITHMS)}")
     if dtype not in ("float32", "float64"):
         raise PlanError(f"dtype {dtype!r} is unknown; use float32 or float64")
+    if fragments is None:
+        fragments = fragments_pay(network, output_size)
     # Counted in float32, so that both precisions have the same tiles and blocks.
-    layers = conv_layers(network, output_size, "float32", training=training)
+    layers = conv_layers(network, output_size, "float32", training=training, fragments=fragments)
     for name in given:
         if name not in layers:
             raise PlanError(f"there is no conv layer {name!r}; use one of: {', '.join(layers)}")
@@ -77,8 +84,26 @@ def choose_arithmetic(
             choices[name] = _with_blocks(layer, method)
         except ValueError as error:
             raise PlanError(f"{name} as {method}: {error}") from error
-    sizes = network.sizes(output_size)
-    return Arithmetic(output_size, dtype, choices, _cuts(network, sizes, choices, dtype))
+    draft = Arithmetic(output_size, dtype, choices, {}, fragments)
+    return replace(draft, cuts=_cuts(network, draft))
+
+
+def fragments_pay(network: Network, output_size: Triple) -> bool:
+    """Whether maps are to be computed only where the output patch reads them: if that saves more of
+    the convolutions than the max-filters between them may lose."""
+    every = multiplications(network, output_size, fragments=False)
+    return multiplications(network, output_size, fragments=True) <= _FRAGMENTS_PAY * every
+
+
+def multiplications(network: Network, output_size: Triple, *, fragments: bool) -> int:
+    """Of a number by a number, in the convolutions of a forward pass computed directly."""
+    sizes = computed_maps(network, output_size, fragments).sizes
+    return sum(
+        math.prod(sizes[edge.output] + edge.size)
+        * network.node(edge.input).size
+        * network.node(edge.output).size
+        for edge in network.conv_edges
+    )
 
 
 @dataclass(frozen=True)
@@ -107,38 +132,31 @@ class ConvLayer:
 
     def predicted(self, method: Method) -> float:
         """Counted seconds by `method` on two threads."""
-        convolution = self.bind(method)
-        cost = costs.cost(convolution)
-        # Work on kernels is cut by channels, whatever the tile; a forward pass has none.
-        kernels = cost.kernel_gradient + cost.kernel_spectrum if self.training else 0.0
-        passes = cost.update(self.onward) - kernels if self.training else cost.forward
-        return on_two_threads(convolution, passes, kernels)
+        return costs.predicted(
+            self.bind(method), training=self.training, input_gradient=self.onward
+        )
 
 
 def conv_layers(
-    network: Network, output_size: Triple, dtype: str, *, training: bool
+    network: Network,
+    output_size: Triple,
+    dtype: str,
+    *,
+    training: bool,
+    fragments: bool | None = None,
 ) -> dict[str, ConvLayer]:
-    """The conv edge groups of a network by name, at an output patch."""
-    sizes, trained = network.sizes(output_size), trained_nodes(network)
+    """The conv edge groups of a network by name, at an output patch; arguments as in
+    `choose_arithmetic`."""
+    if fragments is None:
+        fragments = fragments_pay(network, output_size)
+    maps, trained = computed_maps(network, output_size, fragments), trained_nodes(network)
     found = {}
     for edge in network.conv_edges:
         channels = (network.node(edge.input).size, network.node(edge.output).size)
-        at = (sizes[edge.output], edge.size, network.dilation(edge.input), channels)
+        at = (maps.sizes[edge.output], edge.size, maps.dilations[edge.input], channels)
         onward = training and edge.input in trained
         found[edge.name] = ConvLayer(ConvolutionShape(*at, np.dtype(dtype)), onward, training)
     return found
-
-
-def block_rows(convolution: Convolution) -> int:
-    """Blocks that a map may be cut into at most."""
-    axis, step = convolution.rows()
-    return min(_MOST_BLOCKS, -(-convolution.output_size[axis] // step))
-
-
-def on_two_threads(convolution: Convolution, passes: float, kernels: float) -> float:
-    """Seconds of a convolution on two threads, from those of its passes and of the work on its
-    kernels on one: passes are shared by rows of tiles, and a single row leaves one thread idle."""
-    return passes / min(block_rows(convolution), 2) + kernels / 2
 
 
 def default_method(layer: ConvLayer, algorithm: str = "auto") -> Method:
@@ -148,15 +166,13 @@ def default_method(layer: ConvLayer, algorithm: str = "auto") -> Method:
         return Method("direct")
     if algorithm == "fft":
         return Method("fft")
+    at = (shape.output_size, shape.kernel, shape.dilation, shape.channels)
     if algorithm == "auto":
-        chosen, _ = costs.choose_algorithm(
-            *(shape.output_size, shape.kernel, shape.dilation, shape.channels),
-            training=layer.training,
-            input_gradient=layer.onward,
+        return Method(
+            *costs.choose_algorithm(*at, training=layer.training, input_gradient=layer.onward)
         )
-        if chosen != "tiled":
-            return Method(chosen)
-    return Method("tiled", _shared_tile(layer))
+    tile = costs.default_tile(*at, training=layer.training, input_gradient=layer.onward)
+    return Method("tiled", tile)
 
 
 def _with_blocks(layer: ConvLayer, method: Method) -> ConvolutionArithmetic:
@@ -167,33 +183,12 @@ def _with_blocks(layer: ConvLayer, method: Method) -> ConvolutionArithmetic:
     return ConvolutionArithmetic(*method, -(-channels // blocks))
 
 
-def _shared_tile(layer: ConvLayer) -> Triple:
-    """The fastest tile for two threads, which share forward and backward pass by rows of tiles.
-
-    A tile may be the fastest on one core and leave a single row, on which one thread works while
-    the other waits. Among tiles as good as equal, the one with most rows.
-    """
-    shape = layer.shape
-    judged = []
-    for tile in costs.tile_candidates(shape.output_size, shape.kernel, shape.dilation):
-        method = Method("tiled", tile)
-        judged.append((layer.predicted(method), block_rows(layer.bind(method)), tile))
-    least = min(seconds for seconds, _, _ in judged)
-    good = (each for each in judged if each[0] <= least * (1 + _AS_GOOD))
-    return min(good, key=lambda each: (-each[1], each[0], each[2]))[2]
-
-
-def _cuts(
-    network: Network,
-    sizes: Mapping[str, Triple],
-    choices: Mapping[str, ConvolutionArithmetic],
-    dtype: str,
-) -> dict[str, tuple[int, int, int]]:
+def _cuts(network: Network, draft: Arithmetic) -> dict[str, tuple[int, int, int]]:
     """(axis, step, count) of the blocks of every map, chosen by the seconds of its forward pass."""
+    sizes = computed_maps(network, draft.output_size, draft.fragments).sizes
     nodes = [node.name for node in network.topological if node.type != "input"]
     uncut = {node: (0, sizes[node][0], 1) for node in nodes}
-    output_size = sizes[network.outputs[0].name]
-    layers = compile_layers(network, Arithmetic(output_size, dtype, choices, uncut))
+    layers = compile_layers(network, replace(draft, cuts=uncut))
     cost = TaskCost(layers)
     cuts: dict[str, tuple[int, int, int]] = {}
     for node in nodes:
@@ -217,12 +212,20 @@ def _rows(layers: Layers, node: str, cuts: Mapping[str, tuple[int, int, int]]) -
     }
     if not rows:
         before = [cuts[e.input][0] for e in edges if e.input in cuts and cuts[e.input][2] > 1]
-        return next((a for a in (*before, 0, 1, 2) if size[a] > 1), 0), 1
+        axis = next((a for a in (*before, 0, 1, 2) if size[a] > 1), 0)
+        return axis, _fragments(layers, node, axis)
     axes = {axis for axis, _ in rows}
     if len(axes) > 1:  # tiles run along different axes: no cut respects both
         return 0, size[0]
-    return axes.pop(), math.lcm(*(step for _, step in rows))
+    axis = axes.pop()
+    return axis, math.lcm(_fragments(layers, node, axis), *(step for _, step in rows))
+
+
+def _fragments(layers: Layers, node: str, axis: int) -> int:
+    """Fragments that max-filters into a map compute side by side along `axis`."""
+    kernels = (layers.kernels.get(edge.name) for edge in layers.network.edges_into(node))
+    return math.lcm(*(k.fragments[axis] for k in kernels if isinstance(k, FragmentFilter)))
 
 
 def _block_count(seconds: float, most: int) -> int:
-    return max(1, min(most, _MOST_BLOCKS, int(seconds / _BLOCK_SECONDS)))
+    return max(1, min(most, costs.MOST_BLOCKS, int(seconds / _BLOCK_SECONDS)))

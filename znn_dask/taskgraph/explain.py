@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from znn_dask.network.geometry import show
+from znn_dask.taskgraph.choice import multiplications
 from znn_dask.taskgraph.distribution import Distribution, distribute
 
 if TYPE_CHECKING:
@@ -92,7 +93,20 @@ def _totals(spread: Distribution) -> Iterator[tuple[str, str]]:
     yield "a Dask task holds", spread.granule
     memory = nbytes(plan.bytes) + (" for each worker" if workers > 1 else "")
     yield "predicted memory", memory
+    if plan.arithmetic.fragments:
+        yield "maps", _fragments(plan)
     yield "arithmetic", plan.arithmetic.digest
+
+
+def _fragments(plan: "Plan") -> str:
+    size = plan.arithmetic.output_size
+    left, every = (
+        multiplications(plan.network, size, fragments=fragments) for fragments in (True, False)
+    )
+    return (
+        f"only the fragments that an output patch of {show(size)} reads, "
+        f"{left / every:.0%} of the multiplications"
+    )
 
 
 def _places(spread: Distribution) -> str:

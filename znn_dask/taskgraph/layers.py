@@ -4,10 +4,12 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from znn_dask.kernels.convolution import Convolution, make_convolution
+from znn_dask.kernels.fragments import FragmentFilter
 from znn_dask.kernels.geometry import Box, Triple, blocks, whole
 from znn_dask.kernels.pooling import Crop, Dropout, EdgeKernel, Identity, MaxFilter, MaxPool
 from znn_dask.kernels.transfer import TransferFunction, transfer
 from znn_dask.network import EdgeGroup, Network
+from znn_dask.network.fragments import ComputedMaps, computed_maps
 from znn_dask.taskgraph.arithmetic import Arithmetic
 
 
@@ -20,7 +22,7 @@ class Layers:
     network, arithmetic
         What it was compiled from.
     sizes
-        Node group -> size (z, y, x) of its map.
+        Node group -> size (z, y, x) of its map as it is computed.
     convolutions
         Conv edge group -> its convolution.
     kernels
@@ -72,9 +74,10 @@ class Layers:
 
 def compile_layers(network: Network, arithmetic: Arithmetic) -> Layers:
     """Bind a network to an arithmetic."""
-    sizes = network.sizes(arithmetic.output_size)
+    maps = computed_maps(network, arithmetic.output_size, arithmetic.fragments)
+    sizes = maps.sizes
     convolutions = {
-        edge.name: bind_convolution(network, sizes, edge, arithmetic)
+        edge.name: bind_convolution(network, maps, edge, arithmetic)
         for edge in network.edges
         if edge.type == "conv"
     }
@@ -88,7 +91,7 @@ def compile_layers(network: Network, arithmetic: Arithmetic) -> Layers:
         arithmetic,
         sizes,
         convolutions,
-        {e.name: _edge_kernel(network, e) for e in network.edges if e.type != "conv"},
+        {e.name: _edge_kernel(maps, e) for e in network.edges if e.type != "conv"},
         {n.name: transfer(n.function, n.arguments) for n in network.nodes if n.type == "transfer"},
         node_blocks,
         {
@@ -101,15 +104,15 @@ def compile_layers(network: Network, arithmetic: Arithmetic) -> Layers:
 
 
 def bind_convolution(
-    network: Network, sizes: Mapping[str, Triple], edge: EdgeGroup, arithmetic: Arithmetic
+    network: Network, maps: ComputedMaps, edge: EdgeGroup, arithmetic: Arithmetic
 ) -> Convolution:
-    """The convolution of a conv edge group at the sizes of the maps that it joins."""
+    """The convolution of a conv edge group between the maps that it joins."""
     choice = arithmetic.convolutions[edge.name]
     return make_convolution(
         choice.algorithm,
-        sizes[edge.input],
+        maps.sizes[edge.input],
         edge.size,
-        network.dilation(edge.input),
+        maps.dilations[edge.input],
         (network.node(edge.input).size, network.node(edge.output).size),
         arithmetic.dtype,
         tile=choice.tile,
@@ -143,9 +146,11 @@ def _spectrum_owners(network: Network, convolutions: Mapping[str, Convolution]) 
     }
 
 
-def _edge_kernel(network: Network, edge: EdgeGroup) -> EdgeKernel:
+def _edge_kernel(maps: ComputedMaps, edge: EdgeGroup) -> EdgeKernel:
     if edge.type == "max_filter":
-        return MaxFilter(edge.size, network.dilation(edge.input))
+        stride, fragments = maps.windows(edge)
+        windows = MaxFilter(edge.size, maps.dilations[edge.input], stride)
+        return windows if fragments == (1, 1, 1) else FragmentFilter(windows, fragments)
     if edge.type == "max_pool":
         return MaxPool(edge.size)
     if edge.type == "dropout":
