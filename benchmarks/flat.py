@@ -86,7 +86,8 @@ def summary(samples: list[Sample], updates: int, seconds: float) -> str:
     return (
         f"`python benchmarks/flat.py`: {updates:,} updates of a tiny network in "
         f"{seconds:.0f} s, scheduler and worker in processes of their own. Resident megabytes "
-        f"after warming up, and tasks that the scheduler knows (at most {most}).\n\n"
+        f"after warming up, and tasks that the scheduler knows (at most {most}). The learning "
+        "curve takes 0.3 of them per 10,000 updates.\n\n"
         + table(("updates", "driver", "scheduler", "worker", "tasks"), [*rows, growth])
     )
 
