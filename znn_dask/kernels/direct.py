@@ -113,12 +113,13 @@ class Direct(ConvolutionShape):
         dw = zeros((*self.kernel, inputs, outputs), self.dtype)
         x_strides, g_strides = _steps(x), _steps(g)
         compiled = direct_code.kernel_gradient(
-            self.dtype, x_strides[2], inputs, outputs, *self.kernel[1:]
+            *(self.dtype, x_strides[2], inputs, outputs),
+            *(*self.kernel[1:], self.dilation[2]),
         )
         voxels = min(_CHUNK_VOXELS, _CHUNK_BYTES // (self.dtype.itemsize * (inputs + outputs)))
         for chunk in split(self.output_size, voxels):
             integers = (
-                *(*box_shape(chunk), *self.kernel, *self.dilation),
+                *(*box_shape(chunk), *self.kernel, *self.dilation[:2]),
                 *(*x_strides[:2], *g_strides[:2]),
             )
             starts = (x[self.input_box(chunk)].ctypes.data, g[chunk].ctypes.data)
