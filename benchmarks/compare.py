@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from compare_plot import draw
 from compare_report import Comparison, Pair, report
 from contender import Contender, Others
 from networks import Case, cases
@@ -28,7 +29,9 @@ from znn_dask.network import Network, format_znn, read_znn
 
 KINDS = ("update", "forward")
 OUTPUT_TOLERANCE = 1e-4  # relative, float32
-GRADIENT_TOLERANCE = 1e-3  # a maximum of two values that differ in the last bit goes either way
+# A maximum of two values that differ in the last bit goes either way, and few decide on a small
+# patch. In float64 the gradients are equal (tests/benchmarks/test_torch_network.py).
+GRADIENT_TOLERANCE = 1e-2
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 7
 _DISTURBED = 0.05  # share of the processors that others had during a round
 
@@ -175,6 +178,7 @@ def main() -> None:
     text = report(found, one, several)
     print(text)
     if options.write:
+        draw(found)
         write_section("Networks beside PyTorch", text)
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from marks import MARKS
+from marks import GOALS, MARKS
 from results import table
 from roofline import Peaks
 
@@ -13,8 +13,8 @@ from znn_dask.taskgraph.machine import processor
 
 @dataclass(frozen=True)
 class Pair:
-    """Seconds of both sides, ratios of neighbouring rounds, and the share of the processors that
-    other programs had meanwhile: medians."""
+    """Seconds of both sides, the ratios of neighbouring rounds, and the share of the processors
+    that other programs had meanwhile: medians."""
 
     ours: float
     torch: float
@@ -39,6 +39,7 @@ class Comparison:
     layouts: tuple[str, str]
 
 
+PICTURE = "![times as fast as PyTorch and the original ZNN](compare.png)"
 HEADER = (
     *("network", "update, ms: ours / PyTorch", "PyTorch / ours", "ZNN / ours"),
     *("forward, ms: ours / PyTorch", "PyTorch / ours", "ZNN / ours"),
@@ -54,7 +55,9 @@ HEADER = (
 
 def report(found: Sequence[Comparison], one: Peaks, several: Peaks) -> str:
     """Table and explanation as Markdown."""
-    return "\n\n".join((_about(one, several), table(HEADER, map(_row, found)), *_means(found)))
+    return "\n\n".join(
+        (_about(one, several), table(HEADER, map(_row, found)), *_means(found), PICTURE)
+    )
 
 
 def against_znn(comparison: Comparison) -> tuple[float, float] | None:
@@ -116,6 +119,12 @@ def _means(found: Sequence[Comparison]) -> list[str]:
                 f" {geometric_mean(updates):.2f}x (worst {min(updates):.2f}x), forward pass"
                 f" {geometric_mean(forwards):.2f}x (worst {min(forwards):.2f}x)"
             )
+    missed = [
+        f"{c.name} ({c.update.ratio:.2f}, {c.forward.ratio:.2f} of {goal:.0f})"
+        for c in found
+        if min(c.update.ratio, c.forward.ratio) < (goal := GOALS.get(c.name, 1.0))
+    ]
+    lines.append(f"* goal against PyTorch missed (update, forward): {', '.join(missed) or 'none'}")
     return ["\n".join(lines)]
 
 

@@ -73,7 +73,8 @@ class Side:
 
     def layouts(self, path: str) -> dict[str, dict[str, float]]:
         """Seconds of an update and of a forward pass in each layout."""
-        flat = is_flat(self._network)
+        inputs = _part(np.load(path), "input/").values()
+        flat = is_flat(self._network) and all(values.shape[1] == 1 for values in inputs)
         found: dict[str, dict[str, float]] = {"update": {}, "forward": {}}
         for layout in (name for name in LAYOUTS if flat or not name.startswith("flat")):
             self.first(path, layout)

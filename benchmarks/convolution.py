@@ -213,9 +213,9 @@ def report(sections: dict[str, list[Measured]]) -> str:
         f"`python benchmarks/convolution.py --only {only} --write` on {processor()}, one thread;"
         " milliseconds of CPU time of an update and of a forward pass with kernel spectra at hand,"
         " and median ratios PyTorch / ours of interleaved rounds. **Bold** misses the goal. For one"
-        " small patch on one thread PyTorch leaves oneDNN aside for its own loops: what it takes a"
-        " patch of a batch of two stands in a column of its own where that may be. Last our updates"
-        " by each algorithm, where none was left out for being long, and PyTorch's faster layout."
+        " small patch on one thread PyTorch leaves oneDNN aside for its own loops: what it takes"
+        " per patch of a batch of two stands in a column of its own where that may be. Last our"
+        " updates by each algorithm (-: it would take long) and PyTorch's faster layout."
     ]
     for name, found in sections.items():
         missed = [m for m in found if m.missed]

@@ -18,7 +18,7 @@ from networks import SECTION_9, cases
 
 from znn_dask.kernels import costs
 from znn_dask.taskgraph.arithmetic import Method
-from znn_dask.taskgraph.choice import ConvLayer, conv_layers, default_method, on_two_threads
+from znn_dask.taskgraph.choice import ConvLayer, conv_layers, default_method
 from znn_dask.taskgraph.stopwatch import measure
 from znn_dask.taskgraph.timings import Round
 from znn_dask.taskgraph.tuning import contenders
@@ -41,9 +41,7 @@ def medians(layer: ConvLayer, seconds: float) -> Measured:
 
 def shared(layer: ConvLayer, measured: Measured) -> dict[Method, float]:
     """Seconds of each method on two threads."""
-    return {
-        method: on_two_threads(layer.bind(method), *taken) for method, taken in measured.items()
-    }
+    return {m: costs.on_two_threads(layer.bind(m), *taken) for m, taken in measured.items()}
 
 
 def lines(name: str, layer: ConvLayer, measured: Measured) -> list[str]:

@@ -83,7 +83,8 @@ def _small() -> Iterator[Layer]:
         yield _conv(width, width, (1, 3, 3), (1, 64, 64), (1, 1, 1))
         yield _conv(width, width, (1, 3, 3), (1, 100, 100), (1, 4, 4))
         yield _conv(width, width, (1, 4, 4), (1, 100, 100), (1, 1, 1))
-        yield _conv(width, width, (3, 3, 3), (16, 16, 16), (1, 1, 1))
+        if width not in _WIDTHS[3]:
+            yield _conv(width, width, (3, 3, 3), (16, 16, 16), (1, 1, 1))
         yield _conv(width, width, (1, 1, 1), (1, 100, 100), (1, 1, 1))
         yield _conv(width, width, (1, 1, 1), (16, 16, 16), (1, 1, 1))
     for width in (5, 24, 48):

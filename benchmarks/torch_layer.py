@@ -66,7 +66,8 @@ class Side:
 
     def layer(self, layer: dict[str, Any]) -> dict[str, str]:
         """The fastest layout for each kind of run."""
-        layouts = [name for name in LAYOUTS if layer["window"][0] == 1 or "flat" not in name]
+        flat = layer["window"][0] == layer["input"][0] == 1
+        layouts = [name for name in LAYOUTS if flat or not name.startswith("flat")]
         layers = {name: Layer(layer, name, 1) for name in layouts}
         self._description, self._best = layer, {}
         names = {}

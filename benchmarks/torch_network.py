@@ -21,7 +21,7 @@ LAYOUTS = {
     "flat, channels first": torch.contiguous_format,
     "flat, channels last": torch.channels_last,
 }
-"""Name -> how PyTorch keeps maps; flat ones, (1, channel, y, x), for two-dimensional windows."""
+"""Name -> how PyTorch keeps maps: flat ones, (1, channel, y, x), for two-dimensional windows."""
 
 
 class TorchNetwork(nn.Module):
@@ -32,7 +32,7 @@ class TorchNetwork(nn.Module):
     parameters
         `"edge.filters"` (in, out, kz, ky, kx) and `"node.biases"` (n,): ZNN's layout.
     flat
-        Compute with maps (1, channel, y, x): for networks that are flat in z, see `is_flat`.
+        Compute with maps (1, channel, y, x): for maps of one plane and a network that `is_flat`.
 
     Raises
     ------

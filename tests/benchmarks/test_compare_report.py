@@ -1,9 +1,11 @@
 """The table of networks beside PyTorch."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from compare import DifferentError, check, pair, without_dropout
+from compare_plot import draw
 from compare_report import HEADER, Comparison, Pair, against_znn, geometric_mean, report
 from marks import MARKS
 from networks import PATCHES
@@ -43,6 +45,17 @@ def test_marks_are_of_the_networks_that_are_compared():
     assert forward == pytest.approx(2.0 * mark.znn_forward / mark.torch_forward)
 
 
+def test_missed_goals_are_named():
+    slow = replace(FOUND, name="wide4_w40_k5_cmcmcc")
+    assert "missed (update, forward): none" in report([FOUND], PEAKS, PEAKS)
+    assert "wide4_w40_k5_cmcmcc (3.00, 2.00 of 5)" in report([FOUND, slow], PEAKS, PEAKS)
+
+
+def test_the_plot_is_drawn(tmp_path: Path):
+    draw([FOUND, replace(FOUND, name="unknown")], tmp_path / "compare.png")
+    assert (tmp_path / "compare.png").stat().st_size > 5000
+
+
 def test_geometric_mean():
     assert geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
 
@@ -61,8 +74,8 @@ def test_ratios_are_of_neighbouring_rounds():
 
 def test_what_differs_is_not_published():
     check("net", {"output": 1e-6, "gradient": 1e-5})
-    with pytest.raises(DifferentError, match=r"net: the gradients .* differ by 1.0e-02"):
-        check("net", {"output": 1e-6, "gradient": 1e-2})
+    with pytest.raises(DifferentError, match=r"net: the gradients .* differ by 2.0e-02"):
+        check("net", {"output": 1e-6, "gradient": 2e-2})
     with pytest.raises(DifferentError, match="outputs"):
         check("net", {"output": float("nan"), "gradient": 0.0})
 

@@ -164,7 +164,7 @@ class Trainer:
         if arithmetic is not None:
             check_arithmetic(arithmetic, self.network, output_size, dtype)
         if saved is not None:
-            arithmetic = kept_arithmetic(saved, arithmetic)
+            arithmetic = kept_arithmetic(saved, arithmetic, dtype)
         self.plan = plan(
             self.network,
             output_size,
