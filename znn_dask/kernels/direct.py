@@ -71,6 +71,8 @@ class Direct(ConvolutionShape):
         x, w, size = self._region(X, self.input_box(block)), W[::-1, ::-1, ::-1], box_shape(block)
         if narrow.suits(self.channels[1], self.kernel, size, self.dtype):
             y = narrow.correlate(x, w, size, self.dilation, full=False, by_planes=_by_planes(w))
+        elif narrow.suits_product(*self.channels, self.kernel):
+            y = narrow.product(x, w[0, 0, 0])
         else:
             y = self._correlate(x, w, size, (0, 0, 0), x.shape[:3])
         if accumulate is None:
