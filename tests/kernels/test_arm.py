@@ -41,6 +41,7 @@ from znn_dask.kernels import denormals
 from znn_dask.kernels.convolution import make_convolution
 from znn_dask.kernels.geometry import whole
 from znn_dask.kernels.pooling import MaxFilter
+from znn_dask.kernels.transfer import transfer
 
 denormals._control()
 for dtype in (np.float32, np.float64):
@@ -61,6 +62,8 @@ for dtype in (np.float32, np.float64):
     x = np.zeros((4, 4, 4, 5), dtype)
     y, winners = MaxFilter((2, 2, 2), (1, 1, 1)).forward(x)
     MaxFilter((2, 2, 2), (1, 1, 1)).backward(y, winners, x.shape)
+    for name in ("rectify_linear", "tanh", "logistics"):
+        transfer(name).backward(x, transfer(name).forward(x, np.zeros(5, dtype)))
 '''
 
 
