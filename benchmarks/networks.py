@@ -35,6 +35,7 @@ PATCHES: dict[str, Triple] = {
     "VD2D": (1, 64, 64),
     "VD2D3D": (4, 32, 32),
 }
+SECTION_9 = ",".join(PATCHES)
 WIDTHS = (5, 10, 16, 20, 30, 40, 50, 60)
 
 

@@ -1,45 +1,39 @@
 """The default plan against the tuned one: what the cost table loses on this machine.
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/tuning.py [--only slide,N4] [--layers] [--write]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/tuning.py [--only slide,N4] [--write]
 
 Every conv layer is tuned (`znn_dask.taskgraph.tuning`), for `--seconds` per network at most. Where
 a method was faster beyond doubt, updates by the default and by the tuned arithmetic run in turn on
-an engine of `--threads` threads, without Dask. `--layers` lists, for each method that was measured,
-its seconds beside what the cost table counts: the table's constants are fitted to this list.
+an engine of `--threads` threads, without Dask. cost_table.py lists what single methods take, beside
+what the cost table counts.
 """
 
 import argparse
 import math
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from networks import Case, cases
+from networks import SECTION_9, Case, cases
 from results import table, write_section
 from threadpoolctl import threadpool_limits
 
 from znn_dask.cluster import work
 from znn_dask.cluster.work import Context, TrainingSpec
-from znn_dask.kernels import costs
 from znn_dask.taskgraph import Arithmetic
 from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.fixed import noise_source
 from znn_dask.taskgraph.machine import processor
 from znn_dask.taskgraph.state import UpdateRule
-from znn_dask.taskgraph.stopwatch import Rounds
-from znn_dask.taskgraph.timings import stored
-from znn_dask.taskgraph.tuning import Contest, Tuned, tune
+from znn_dask.taskgraph.tuning import Tuned, tune
 from znn_dask.training.initial import initial_parameters
 
 TITLE = "Default plan against tuned plan"
 RULE = UpdateRule(1e-6, 0.9, 0.0, 1e-6)  # noise teaches nothing: stay where numbers are ordinary
 ROUNDS = 7
 ROUND_SECONDS = 0.3
-SECTION_9 = (
-    "slide_,wide4_w40_k5_cmcmcc,bench_3d_3,bench_3d_5,bench_3d_7,bench_2d_10,srini2d,N4_relu,VD2D"
-)
 
 
 class Updates:
@@ -111,54 +105,23 @@ def compare(case: Case, tuned: Tuned, threads: int) -> tuple[str, float]:
     return (*row, f"{ratio:.2f}", worst), ratio
 
 
-def against_the_table(contest: Contest, rounds: dict[str, Rounds]) -> Iterable[str]:
-    """For each method of a layer: milliseconds measured and counted, of passes and of kernels."""
-    layer = contest.layer
-    shape = layer.shape
-    name = f"{shape.channels} {shape.kernel} /{shape.dilation} {shape.output_size}".replace(" ", "")
-    for method in contest.seconds:
-        conv = layer.bind(method)
-        cost = costs.cost(conv)
-        kernels = cost.kernel_gradient + cost.kernel_spectrum
-        counted = (cost.update(layer.onward) - kernels, kernels)
-        measured = [statistics.median(values) for values in zip(*rounds[str(method)], strict=True)]
-        pairs = "".join(
-            f"{1e3 * m:9.3f} {1e3 * c:9.3f} {m / c:5.2f}"
-            for m, c in zip(measured, counted, strict=True)
-        )
-        mark = "*" if method == contest.default else " "
-        yield f"{name:>44} {method!s:>16}{mark} {pairs} {sum(measured) / sum(counted):6.2f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=SECTION_9, help="words in the names of networks")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30.0, help="to tune a network, at most")
     parser.add_argument("--refresh", action="store_true", help="measure again")
-    parser.add_argument("--layers", action="store_true", help="list methods beside the cost table")
     parser.add_argument("--write", action="store_true", help="replace the section of RESULTS.md")
     options = parser.parse_args()
-    rows, ratios, seen = [], [], set()
-    if options.layers:
-        print(f"{'layer':>44} {'method':>16}  passes ms   counted ratio  kernels ms  ...     all")
+    rows, ratios = [], []
     for case in cases(only=options.only):
         tuned = tune(
             case.network, case.output_size, seconds=options.seconds, refresh=options.refresh
         )
-        if options.layers:
-            known = stored().convolutions
-            for contest in tuned.contests.values():
-                if contest.seconds and contest.layer not in seen:
-                    seen.add(contest.layer)
-                    print(*against_the_table(contest, known[repr(contest.layer)]), sep="\n")
-            continue
         row, ratio = compare(case, tuned, options.threads)
         print(*row, sep=" | ", flush=True)
         rows.append(row)
         ratios.append(ratio)
-    if options.layers:
-        return
     head = ("network", "layers measured", "changed", "default ms", "tuned ms", "ratio", "worst")
     text = (
         f"`python benchmarks/tuning.py`, {options.threads} threads, {processor()}. Milliseconds of "

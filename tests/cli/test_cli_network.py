@@ -139,6 +139,7 @@ def test_help_and_info_load_neither_dask_nor_zarr() -> None:
         "predict",
         "segment",
         "train",
+        "tune",
     ],
 )
 def test_help_has_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:

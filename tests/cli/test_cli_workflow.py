@@ -70,6 +70,22 @@ def test_training_starts_from_another(
     np.testing.assert_array_equal(here.parameters["c1.filters"], there.parameters["c1.filters"])
 
 
+def test_everything_in_float64(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    double = ("train", project / "config.toml", "--set", "training.dtype=float64")
+    done = run(capsys, *double, "--set", "training.updates=1")
+    assert done.code == 0, done.err
+    checkpoints, map_ = project / "checkpoints", project / "map.zarr"
+    assert load_checkpoint(checkpoints).parameters["c1.filters"].dtype == np.float64
+    refused = run(capsys, "train", project / "config.toml", "--resume")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "dtype is float32, the checkpoint has float64" in refused.err
+    image = project / "volume.zarr/image"
+    done = run(capsys, "predict", checkpoints, image, map_, "--dtype", "float64")
+    assert done.code == 0, done.err
+    assert open_array(map_).dtype == np.float64
+    assert run(capsys, "segment", map_, project / "objects.zarr").code == 0
+
+
 def test_output_function_can_be_kept(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = run(
         capsys,

@@ -10,7 +10,7 @@ import numpy as np
 
 from znn_dask.kernels.layout import kernels_from_znn, kernels_to_znn
 from znn_dask.kernels.pooling import MaxFilter
-from znn_dask.kernels.transfer import bias_gradient, transfer
+from znn_dask.kernels.transfer import transfer
 from znn_dask.kernels.update import sgd_step, sgd_step_biases
 from znn_dask.network.graph import Network
 
@@ -62,8 +62,8 @@ class PlainPass:
             g = of_map[node.name]
             if node.type == "transfer":
                 function = transfer(node.function, node.function_args)
-                g = function.backward(g, self.maps[node.name])
-                found[f"{node.name}.biases"] = bias_gradient(g)
+                g = np.array(g)
+                found[f"{node.name}.biases"] = function.backward(g, self.maps[node.name])
             for edge in self.net.edges_into(node.name):
                 x, dilation = self.maps[edge.input], self.net.dilation(edge.input)
                 if edge.type == "max_filter":

@@ -253,7 +253,7 @@ def test_errors_name_both_values():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("channels", [(1, 16), (5, 5), (37, 3), (6, 40), (2, 130)])
+@pytest.mark.parametrize("channels", [(1, 16), (5, 5), (37, 3), (9, 12), (6, 40), (2, 130)])
 def test_direct_loops_of_every_shape(channels, dtype):
     """Partly filled vectors, several groups of them, and blocks of channels of two sizes."""
     for kernel, dilation, size in (

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from znn_dask.kernels.codelets import ALL, complex_to_complex, complex_to_factor, product
+from znn_dask.kernels.codelets import (
+    ALL,
+    complex_to_complex,
+    complex_to_factor,
+    product,
+    real_to_half,
+)
 from znn_dask.kernels.formulas import Formula
 from znn_dask.kernels.jit import registers
 
@@ -43,7 +49,7 @@ def test_points_beyond_the_map_are_zero_or_dropped(dtype, n):
     real, rng = np.dtype(dtype), np.random.default_rng(n)
     x = rng.standard_normal((n - 2, 2, 21)).astype(real)
     y = np.full((n, 2, 21), 7, real)
-    codelet = complex_to_complex(n, -1, (2, n - 2), (0, n), True, real)
+    codelet = complex_to_complex(n, -1, (2, n - 2), (0, n), True, real, inside=False)
     codelet(
         source=x.ctypes.data,
         source_step=x.strides[0],
@@ -64,6 +70,27 @@ def test_points_beyond_the_map_are_zero_or_dropped(dtype, n):
     assert (y[-1] == 7).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_columns_of_a_line_may_be_gathered(dtype):
+    real, n = np.dtype(dtype), 6
+    x = np.random.default_rng(0).standard_normal((n, 21, 3)).astype(real)
+    y = np.empty((n // 2 + 1, 2, 21), real)
+    real_to_half(n, (0, n), real, inside=True, gather=True)(
+        source=x.ctypes.data,
+        source_step=x.strides[0],
+        source_part=0,
+        sources=ALL,
+        source_column=x.strides[1],
+        target=y.ctypes.data,
+        target_step=y.strides[0],
+        target_part=y.strides[1],
+        targets=ALL,
+        columns=21,
+    )
+    want = np.fft.rfft(x[:, :, 0], axis=0)
+    np.testing.assert_allclose(y[:, 0] + 1j * y[:, 1], want, atol=1e-5)
+
+
 @pytest.mark.parametrize("vectors", [1, 2])
 @pytest.mark.parametrize("rows", [1, 3, 8, 15])
 @pytest.mark.parametrize("add", [False, True])
@@ -78,7 +105,7 @@ def test_three_real_products_are_a_complex_one(vectors, rows, add):
     for z, side in ((a, "left"), (b, "right")):
         source = np.stack([z.real, z.imag])
         target = np.empty((3, *z.shape))
-        complex_to_factor(1, (0, 1), side, False, False, real)(
+        complex_to_factor(1, (0, 1), side, False, real, inside=True)(
             source=source.ctypes.data,
             source_step=0,
             source_part=source.strides[0],

@@ -45,14 +45,16 @@ def triples(*most):
     triples(2, 3, 8),
     st.sampled_from([(1, 1), (1, 3), (5, 5), (13, 2), (4, 9)]),
     st.sampled_from([np.float32, np.float64]),
+    st.booleans(),
 )
-def test_every_shape_against_plain_sums(output, kernel, dilation, channels, dtype):
+def test_every_shape_against_plain_sums(output, kernel, dilation, channels, dtype, by_planes):
     if output[1] * output[2] < narrow_code.voxel_lanes(np.dtype(dtype)):
         output = (output[0], output[1], 16)
     x, w, g = problem(output, kernel, dilation, channels, dtype)
+    flipped, size = w[::-1, ::-1, ::-1], x.shape[:3]
     got = (
-        narrow.correlate(x, w[::-1, ::-1, ::-1], output, dilation, full=False),
-        narrow.correlate(g, w.swapaxes(3, 4), x.shape[:3], dilation, full=True),
+        narrow.correlate(x, flipped, output, dilation, full=False, by_planes=by_planes),
+        narrow.correlate(g, w.swapaxes(3, 4), size, dilation, full=True, by_planes=by_planes),
         narrow.kernel_gradient(x, g, kernel, dilation),
     )
     for name, a, b in zip(("y", "dx", "dw"), got, plain(x, w, g, dilation), strict=True):
@@ -62,7 +64,7 @@ def test_every_shape_against_plain_sums(output, kernel, dilation, channels, dtyp
         assert np.abs(a - b).max() <= TOLERANCE[dtype] * np.abs(b).max(), name
 
 
-@pytest.mark.parametrize("channels", [(5, 5), (1, 7), (11, 2)])
+@pytest.mark.parametrize("channels", [(5, 5), (1, 7), (11, 2), (90, 3), (7, 90)])
 def test_bits_are_those_of_lanes_along_channels(channels, monkeypatch):
     output, kernel, dilation = (5, 9, 21), (3, 2, 3), (1, 2, 3)
     x, w, g = problem(output, kernel, dilation, channels, np.float32)
@@ -90,7 +92,7 @@ def test_what_lies_beyond_a_line_does_not_matter():
     output, kernel, dilation = (2, 9, 20), (2, 3, 3), (1, 1, 1)
     x, w, _ = problem(output, kernel, dilation, (2, 3), np.float32)
     x[1, 4, 7, 1] = np.nan
-    y = narrow.correlate(x, w, output, dilation, full=False)
+    y = narrow.correlate(x, w, output, dilation, full=False, by_planes=False)
     spoilt = np.zeros(output, bool)
     spoilt[0:2, 2:5, 5:8] = True
     np.testing.assert_array_equal(np.isnan(y).all(axis=3), spoilt)

@@ -84,5 +84,5 @@ def test_the_table_tells_all_totals(workers: int):
     assert always | {"predicted memory", "arithmetic"} <= names
     assert ("exchange" in names) == (workers > 1)
     assert f"{2 * workers} in a batch: 0-1 on worker 0" in text
-    assert "with one patch at a time; up to 2 are under way" in text
+    assert distribute(made(workers=workers), 2 * workers).plan.bytes > made(workers=workers).bytes
     assert ("..." in text) == (workers > 4)

@@ -118,7 +118,7 @@ def plan(
     for name, value in (("workers", workers), ("threads", threads), ("batch", batch)):
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value}: give at least 1")
-    shares(workers, batch)  # refuse at once what cannot be placed or drawn
+    patches = max(shares(workers, batch))  # refuse at once what cannot be placed or drawn
     if gantt is not None:
         from znn_dask.report.schedule import check_format, plan_gantt, save_gantt
 
@@ -134,6 +134,7 @@ def plan(
         arithmetic.output_size,
         workers=workers,
         threads=threads or cores(),
+        patches=patches,
         algorithm=algorithm,
         arithmetic=arithmetic,
         sources=sources,

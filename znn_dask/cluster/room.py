@@ -1,5 +1,7 @@
 """Whether a plan has room in the memory of a cluster's workers."""
 
+from dataclasses import replace
+
 from distributed import Client
 
 from znn_dask.cluster.members import present_workers
@@ -10,23 +12,27 @@ from znn_dask.taskgraph.plan import Plan
 _USABLE = 0.7  # Dask pauses a worker at 0.8 of its limit, and the process itself takes some
 
 
-def fit_workers(plan: Plan, client: Client) -> Plan:
+def fit_workers(plan: Plan, client: Client, batch: int = 1) -> Plan:
     """The plan, or one that makes spectra again, so that it fits the smallest worker.
 
-    Workers without a memory limit have room for anything.
+    `batch` patches are spread over the workers. One without a memory limit has room for anything.
 
     Raises
     ------
     PlanError
         If it cannot be made to fit; the message names the worker.
     """
+    present = present_workers(client)
     limits = {
         address: worker["memory_limit"]
-        for address, worker in present_workers(client).items()
+        for address, worker in present.items()
         if worker["memory_limit"]
     }
     if not limits:
         return plan
+    patches = -(-batch // len(present))
+    if patches != plan.patches:
+        plan = replace(plan, patches=patches)
     smallest = min(limits, key=lambda address: limits[address])
     try:
         return fit(plan, int(_USABLE * limits[smallest]))

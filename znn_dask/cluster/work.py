@@ -27,7 +27,7 @@ from znn_dask.taskgraph.passes import PatchSource, Tape
 from znn_dask.taskgraph.patch_sum import RunningSum, add_up
 from znn_dask.taskgraph.pricing import price
 from znn_dask.taskgraph.program import NonFiniteError, Program
-from znn_dask.taskgraph.rule import Job
+from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
 from znn_dask.taskgraph.tasks import expand
 from znn_dask.taskgraph.timings import stored
@@ -79,6 +79,9 @@ class Context:
         self.loss = given if spec.loss == "given" else find_loss(spec.loss)
         self.parked: State | None = None
         self.ahead: dict[tuple[int, int], Tape] = {}  # (step, patch) that was loaded early
+        self.overlap = spec.execution.overlap(self.engine.threads)
+        # (step, patch) of the last passes, and the jobs of their gradients
+        self.passes: deque[tuple[Priority, tuple[Job, ...]]] = deque(maxlen=self.overlap)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Context, (self.spec,)
@@ -109,13 +112,23 @@ def forward(context: Context, state: State, tape: Tape) -> Tape:
 
 def begin_forward(context: Context, state: State, tape: Tape) -> None:
     """Queue the forward pass and the loss."""
-    context.program.forward(state, tape)
+    step, patch = tape.priority
+    before = step, patch - context.overlap
+    after = [job for at, jobs in tuple(context.passes) if at == before for job in jobs]
+    context.program.forward(state, tape, after)
     context.program.loss(tape, lambda tape: _apply_loss(context, tape))
+
+
+def begin_backward(context: Context, state: State, tape: Tape) -> Gradients:
+    """Queue the backward pass."""
+    gradients = context.program.backward(state, tape)
+    context.passes.append((tape.priority, tuple(gradients.jobs.values())))
+    return gradients
 
 
 def backward(context: Context, state: State, tape: Tape) -> Gradients:
     """The backward pass; the gradients of the kernels may still be on their way."""
-    gradients = context.program.backward(state, tape)
+    gradients = begin_backward(context, state, tape)
     context.engine.wait(tape.jobs.values())
     return gradients
 
@@ -183,7 +196,7 @@ def _summed(
     running = RunningSum[Gradients](lambda a, b: context.program.add(a, b, (state.step, 0)))
     for tape in tapes:
         begin_forward(context, state, tape)
-        running.append(context.program.backward(state, tape))
+        running.append(begin_backward(context, state, tape))
         under_way.append(list(tape.jobs.values()))
         if len(under_way) > context.spec.execution.steps_ahead:
             context.engine.wait(under_way.popleft())

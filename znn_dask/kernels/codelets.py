@@ -7,7 +7,9 @@ Every codelet takes addresses and steps in bytes::
 
 Point j of the source is the row of `columns` numbers at source + j * source_step. Points from
 `sources` on are zero and points of the target from `targets` on are dropped: they lie beyond the
-map. A complex point has its imaginary parts at source_part after its real parts.
+map. A codelet for lines that are known to lie `inside` need not look at these counts. With `gather`
+the numbers of a row of the source are source_column apart, not one after the other. A complex point
+has its imaginary parts at source_part after its real parts.
 
 A point range (first, count) of n says which points of a line there are; the others are known to be
 zero, or not wanted.
@@ -41,9 +43,10 @@ _PRODUCT = (
 class _Line:
     """Loads and stores of the points of one line, in a codelet's loop over vectors of columns."""
 
-    def __init__(self, name: str, dtype: np.dtype[Any]) -> None:
+    def __init__(self, name: str, dtype: np.dtype[Any], inside: bool, gather: bool = False) -> None:
         f = self.function = Formula(name, _ARGUMENTS, dtype)
         self.columns = f["columns"]
+        self._inside, self._gather = inside, gather
         self._zero, self._nowhere = f.scratch(), f.scratch()
         f.store(0, self._zero)
 
@@ -51,29 +54,40 @@ class _Line:
         self._mask = self.function.lanes_below(self.columns - i)
         self._i = i
 
-    def load(self, j: int, part: int = 0, gather: bool = False) -> Vector:
-        f = self.function
-        row = f["source"] + f["source_step"] * j + f["source_part"] * part
-        if gather:
-            column = f["source_column"]
-            return f.gather(row + self._i * column, column, self._mask)
-        return f.load(self._beyond(j, f["sources"], row, self._zero), self._mask)
+    def load(self, j: int, part: int = 0) -> Vector:
+        row = self._row("source", j, part, self._zero)
+        if self._gather:
+            return self.function.gather(row, self.function["source_column"], self._mask)
+        return self.function.load(row, self._mask)
 
     def store(self, value: Vector | int, j: int, part: int = 0, add: bool = False) -> None:
         f = self.function
-        row = f["target"] + f["target_step"] * j + f["target_part"] * part
-        address = self._beyond(j, f["targets"], row, self._nowhere)
-        f.store(value + f.load(address, self._mask) if add else value, address, self._mask)
+        row = self._row("target", j, part, self._nowhere)
+        f.store(value + f.load(row, self._mask) if add else value, row, self._mask)
 
-    def _beyond(self, j: int, count: Integer, row: Integer, other: Integer) -> Integer:
+    def _row(self, name: str, j: int, part: int, beyond: Integer) -> Integer:
         f = self.function
-        return f.select(f.integer(j), count, row + self._i * f.itemsize, other)
+        if self._inside:
+            return self._inside_row(name, j, part)
+        return f.select(f.integer(j), f[f"{name}s"], self._inside_row(name, j, part), beyond)
+
+    def _inside_row(self, name: str, j: int, part: int) -> Integer:
+        """From the row before: additions are cheaper than many products."""
+        f = self.function
+        if j:
+            return self._inside_row(name, j - 1, part) + f[f"{name}_step"]
+        if part:
+            return self._inside_row(name, 0, part - 1) + f[f"{name}_part"]
+        column = f["source_column"] if self._gather and name == "source" else f.itemsize
+        return f[name] + self._i * column
 
 
 @cache
-def real_to_half(n: int, source: Points, dtype: np.dtype[Any]) -> Compiled:
+def real_to_half(
+    n: int, source: Points, dtype: np.dtype[Any], inside: bool, gather: bool = False
+) -> Compiled:
     """Real points to the n // 2 + 1 complex frequencies."""
-    line = _Line("real_to_half", dtype)
+    line = _Line("real_to_half", dtype, inside, gather)
     with line.function.loop(line.columns, line.function.lanes) as i:
         line.begin(i)
         x = _padded([line.load(j) for j in range(source[1])], n, source[0], 0)
@@ -84,9 +98,9 @@ def real_to_half(n: int, source: Points, dtype: np.dtype[Any]) -> Compiled:
 
 
 @cache
-def half_to_real(n: int, target: Points, add: bool, dtype: np.dtype[Any]) -> Compiled:
+def half_to_real(n: int, target: Points, add: bool, dtype: np.dtype[Any], inside: bool) -> Compiled:
     """n // 2 + 1 complex frequencies to real points times n, or added to what there is."""
-    line = _Line("half_to_real", dtype)
+    line = _Line("half_to_real", dtype, inside)
     with line.function.loop(line.columns, line.function.lanes) as i:
         line.begin(i)
         X = [Complex(line.load(k), line.load(k, 1)) for k in range(n // 2 + 1)]
@@ -98,10 +112,17 @@ def half_to_real(n: int, target: Points, add: bool, dtype: np.dtype[Any]) -> Com
 
 @cache
 def complex_to_complex(
-    n: int, sign: int, source: Points, target: Points, add: bool, dtype: np.dtype[Any]
+    n: int,
+    sign: int,
+    source: Points,
+    target: Points,
+    add: bool,
+    dtype: np.dtype[Any],
+    inside: bool,
+    gather: bool = False,
 ) -> Compiled:
     """Complex points to complex points, or added to what there is."""
-    line = _Line("complex_to_complex", dtype)
+    line = _Line("complex_to_complex", dtype, inside, gather)
     with line.function.loop(line.columns, line.function.lanes) as i:
         line.begin(i)
         points = [Complex(line.load(j), line.load(j, 1)) for j in range(source[1])]
@@ -114,22 +135,19 @@ def complex_to_complex(
 
 @cache
 def complex_to_factor(
-    n: int, source: Points, side: Factor, conjugate: bool, gather: bool, dtype: np.dtype[Any]
+    n: int, source: Points, side: Factor, conjugate: bool, dtype: np.dtype[Any], inside: bool
 ) -> Compiled:
-    """Complex points to three parts of complex frequencies z = a + ib: see `product`.
+    """Complex points to parts of complex frequencies z = a + ib: see `product`.
 
-    Left factors become (a, b, a + b), right ones (b - a, a + b, a), of z or of its conjugate. With
-    `gather` the columns of the source are source_column apart.
+    Left factors become (a, b, a + b), right ones (a, b), of z or of its conjugate.
     """
-    line = _Line("complex_to_factor", dtype)
+    line = _Line("complex_to_factor", dtype, inside)
     with line.function.loop(line.columns, line.function.lanes) as i:
         line.begin(i)
-        points = [
-            Complex(line.load(j, 0, gather), line.load(j, 1, gather)) for j in range(source[1])
-        ]
+        points = [Complex(line.load(j), line.load(j, 1)) for j in range(source[1])]
         for k, z in enumerate(dft(_padded(points, n, source[0], Complex(0)), -1)):
             a, b = z.re, -z.im if conjugate else z.im
-            parts = (a, b, a + b) if side == "left" else (b - a, a + b, a)
+            parts = (a, b, a + b) if side == "left" else (a, b)
             for part, value in enumerate(parts):
                 line.store(value, k, part)
     return line.function.compile()
@@ -141,7 +159,8 @@ def product(vectors: int, add: bool, dtype: np.dtype[Any]) -> Compiled:
 
     With three real products for one complex one, after Gauss:
     (a + ib)(c + id) = (a + b) c - b (c + d)  +  i ((a + b) c + a (d - c)).
-    Left factors hold (a, b, a + b) and right ones (d - c, c + d, c), as `complex_to_factor` gives.
+    Left factors hold (a, b, a + b) as `complex_to_factor` gives. Sums of right ones are taken here:
+    writing them to memory would cost more.
     """
     f = Formula("product", _PRODUCT, dtype)
     done: Integer | int = 0
@@ -161,9 +180,14 @@ def _product_of_rows(f: Formula, vectors: int, rows: list[Integer], add: bool) -
     for total in (total for part in sums for row in part for total in row):
         total.set(0)
     with f.loop(f["terms"]) as t:
-        for part in range(3):
-            at = f["right"] + f["right_term"] * t + f["right_part"] * part
-            columns = [f.load(at + v * width) for v in range(vectors)]
+        at = f["right"] + f["right_term"] * t
+        c, d = (
+            [f.load(at + f["right_part"] * part + v * width) for v in range(vectors)]
+            for part in range(2)
+        )
+        differences: list[Any] = [im - re for re, im in zip(c, d, strict=True)]
+        totals_of: list[Any] = [re + im for re, im in zip(c, d, strict=True)]
+        for part, columns in enumerate((differences, totals_of, c)):
             at = f["left"] + f["left_term"] * t + f["left_part"] * part
             for row, totals in zip(rows, sums[part], strict=True):
                 number = f.load_everywhere(at + f["left_row"] * row)

@@ -22,6 +22,11 @@ from znn_dask.kernels.whole_map import WholeMap
 EDGES = (4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 28, 32)
 """Tile edges worth considering: with small factors, and of few enough points for the registers."""
 
+MOST_BLOCKS = 8
+"""Blocks of a map, or of a kernel, that threads may share at most."""
+
+_AS_GOOD = 0.01  # what the table may err by when two tiles are compared
+
 _REGISTER = 64  # bytes
 _LINE = 0.75e-9  # seconds of a register of complex points in a transform, per n log2 n
 _PRODUCT = 1.25e9  # products of a complex value and a register of complex columns, per second
@@ -29,7 +34,9 @@ _DIRECT = 3.8e9  # products of a value and a vector added to sums in registers, 
 _FFTW = 5e9  # floating-point operations/s of FFTW in float32, 2.5 n log2 n for n real points
 _BLAS = 60e9  # floating-point operations/s of complex matrix products in float32
 _MEMORY = 8e9  # bytes/s
-_NEAR = 1 << 20  # bytes of factors that stay in the second-level cache
+_NEAR = 25e9  # bytes/s written to the second-level cache and read from there
+_READ = 20e9  # bytes/s read from farther away
+_GATHER = 5e-9  # seconds of a register gathered from as many places
 _CALL = 20e-6  # seconds of one numpy call, or of one compiled loop, with the views it needs
 
 
@@ -77,6 +84,29 @@ def tile_candidates(output_size: Triple, kernel: Triple, dilation: Triple) -> tu
     return tuple((z, y, x) for z, y, x in product(*choices))
 
 
+def block_rows(convolution: Convolution) -> int:
+    """Blocks that the map of `convolution` may be cut into for threads to share, as far as more
+    are of any use."""
+    axis, step = convolution.rows()
+    return min(MOST_BLOCKS, -(-convolution.output_size[axis] // step))
+
+
+def on_two_threads(convolution: Convolution, passes: float, kernels: float) -> float:
+    """Seconds of a convolution on two threads, from those of its passes and of the work on its
+    kernels on one: passes are shared by rows of tiles, and a single row leaves one thread idle."""
+    return passes / min(block_rows(convolution), 2) + kernels / 2
+
+
+def predicted(convolution: Convolution, *, training: bool, input_gradient: bool) -> float:
+    """Counted seconds on two threads, of an update or with training=False of a forward pass."""
+    counted = cost(convolution)
+    if not training:
+        return on_two_threads(convolution, counted.forward, 0.0)
+    # Work on kernels is cut by channels, whatever the tile.
+    kernels = counted.kernel_gradient + counted.kernel_spectrum
+    return on_two_threads(convolution, counted.update(input_gradient) - kernels, kernels)
+
+
 def default_tile(
     output_size: Triple,
     kernel: Triple,
@@ -86,16 +116,20 @@ def default_tile(
     training: bool = True,
     input_gradient: bool = True,
 ) -> Triple:
-    """The tile with the least predicted seconds; arguments as in `choose_algorithm`.
+    """The tile with the least counted seconds on two threads; arguments as in `choose_algorithm`.
 
-    A 1x1x1 kernel is never transformed; its tile is (1, 1, 1).
+    A tile may be the fastest on one core and leave a single row, on which one thread works while
+    the other waits. Among tiles as good as equal, the one with most rows. A 1x1x1 kernel is never
+    transformed; its tile is (1, 1, 1).
     """
-    candidates = (
-        Tiled(output_size, kernel, dilation, channels, np.dtype(np.float32), tile)
-        for tile in tile_candidates(output_size, kernel, dilation)
-    )
-    best = min(candidates, key=lambda conv: (_seconds(conv, training, input_gradient), conv.tile))
-    return best.tile
+    judged = []
+    for tile in tile_candidates(output_size, kernel, dilation):
+        conv = Tiled(output_size, kernel, dilation, channels, np.dtype(np.float32), tile)
+        seconds = predicted(conv, training=training, input_gradient=input_gradient)
+        judged.append((seconds, block_rows(conv), tile))
+    least = min(seconds for seconds, _, _ in judged)
+    good = (each for each in judged if each[0] <= least * (1 + _AS_GOOD))
+    return min(good, key=lambda each: (-each[1], each[0], each[2]))[2]
 
 
 def choose_algorithm(
@@ -107,32 +141,21 @@ def choose_algorithm(
     training: bool = True,
     input_gradient: bool = True,
 ) -> tuple[Algorithm, Triple | None]:
-    """(algorithm, tile) with the least predicted seconds; the tile is None if direct.
+    """(algorithm, tile) with the least counted seconds on two threads; the tile is None if direct.
 
     Seconds are those of an update, or with training=False those of a forward pass. The first layer
     of a network needs no input gradient.
     """
     if kernel == (1, 1, 1):
         return ("direct", None)
+    at = (output_size, kernel, dilation, channels)
     dtype = np.dtype(np.float32)
-    tile = default_tile(
-        output_size,
-        kernel,
-        dilation,
-        channels,
-        training=training,
-        input_gradient=input_gradient,
+    tile = default_tile(*at, training=training, input_gradient=input_gradient)
+    direct, tiled = (
+        predicted(conv, training=training, input_gradient=input_gradient)
+        for conv in (Direct(*at, dtype), Tiled(*at, dtype, tile))
     )
-    direct = Direct(output_size, kernel, dilation, channels, dtype)
-    tiled = Tiled(output_size, kernel, dilation, channels, dtype, tile)
-    if _seconds(direct, training, input_gradient) <= _seconds(tiled, training, input_gradient):
-        return ("direct", None)
-    return ("tiled", tile)
-
-
-def _seconds(conv: Convolution, training: bool, input_gradient: bool) -> float:
-    predicted = cost(conv)
-    return predicted.update(input_gradient) if training else predicted.forward
+    return ("direct", None) if direct <= tiled else ("tiled", tile)
 
 
 def _direct_cost(conv: Direct) -> Cost:
@@ -181,8 +204,8 @@ def _tiled_cost(conv: Tiled) -> Cost:
     C, K = conv.channels
     item = conv.dtype.itemsize
     depth, b, c = (conv.grid.axes[a] for a in conv.axes)
-    frequencies, tiles = math.prod(conv.plane_frequencies), conv.plane_tiles
-    inputs = depth.size + (depth.kernel - 1) * depth.dilation
+    frequencies, tiles = conv.plane_frequencies, conv.plane_tiles
+    inputs, along_c = depth.size + (depth.kernel - 1) * depth.dilation, c.edge // 2 + 1
 
     def registers(channels: int) -> int:
         return -(-channels * item // _REGISTER)
@@ -193,7 +216,7 @@ def _tiled_cost(conv: Tiled) -> Cost:
 
     def planes(count: int, tiles: int, lines: int, columns: int) -> float:
         """Transforms of `count` planes: `lines` real lines of each tile along c, then along b."""
-        each = lines * _line(c.edge) / 2 + (c.edge // 2 + 1) * _line(b.edge)
+        each = lines * _line(c.edge) / 2 + along_c * _line(b.edge)
         # Planes that do not fit in cache are written here and there.
         scattered = 2 * frequencies * tiles * columns * item > STAGE_BYTES
         written = memory(count * tiles, columns) * (2.5 if scattered else 1.0)
@@ -202,31 +225,33 @@ def _tiled_cost(conv: Tiled) -> Cost:
     def along_depth(columns: int) -> float:
         return frequencies * depth.tiles * depth.phases * _line(depth.edge) * registers(columns)
 
-    def kernels_along_depth() -> float:
-        factor = 3 * depth.edge * C * registers(K) * _REGISTER
-        beyond = max(0, factor - _NEAR) * 2 / _MEMORY
-        return frequencies * (C * _line(depth.edge) * registers(K) + beyond)
+    def kernels(rows: int, columns: int) -> float:
+        """Kernels transformed along b and depth, or products back."""
+        written = 2 * (along_c * depth.kernel * b.edge + frequencies * depth.edge)
+        lines = 2 * along_c * depth.kernel * b.kernel * C * K * item
+        return written * rows * registers(columns) * _REGISTER / _NEAR + lines / _READ
 
     def multiply(columns: int, others: int) -> float:
         rows = frequencies * depth.edge * depth.tiles * depth.phases * tiles
         return rows * others * registers(columns) / _PRODUCT
 
-    of_kernels = memory(depth.kernel, C * K)
     x_lines, y_lines = memory(inputs * tiles, C), memory(depth.size * tiles, K)
     adding = 2 * inputs * tiles * b.edge * c.edge * C * item / _MEMORY / 4
+    points = depth.kernel * b.kernel
+    lines = points * (_line(c.edge) * registers(C * K) / 2 + 2 * along_c * C * K * item / _MEMORY)
+    gathers = 2 * along_c * points * K * registers(C) * _GATHER
     return Cost(
         input_spectrum=planes(inputs, tiles, b.edge, C),
-        kernel_spectrum=planes(depth.kernel, 1, b.kernel, C * K),
-        product=along_depth(tiles * C) + along_depth(tiles * K) + kernels_along_depth()
-        + multiply(K, C) + x_lines + y_lines + of_kernels,
+        kernel_spectrum=lines + _CALL,
+        product=along_depth(tiles * C) + along_depth(tiles * K) + kernels(C, K)
+        + multiply(K, C) + x_lines + y_lines,
         output=planes(depth.size, tiles, b.outputs, K),
         gradient_spectrum=planes(depth.size, tiles, b.outputs, K),
-        input_gradient=along_depth(tiles * C) + along_depth(tiles * K) + 2 * kernels_along_depth()
-        + multiply(C, K) + x_lines + y_lines + of_kernels
+        input_gradient=along_depth(tiles * C) + along_depth(tiles * K) + kernels(K, C) + gathers
+        + multiply(C, K) + x_lines + y_lines
         + planes(inputs, tiles, b.edge, C) + adding,
-        kernel_gradient=along_depth(tiles * C) + along_depth(tiles * K) + kernels_along_depth()
-        + multiply(K, C) + x_lines + y_lines + of_kernels
-        + planes(depth.kernel, 1, b.kernel, C * K),
+        kernel_gradient=along_depth(tiles * C) + along_depth(tiles * K) + kernels(C, K)
+        + multiply(K, C) + x_lines + y_lines + lines + _CALL,
     )  # fmt: skip
 
 

@@ -1,12 +1,11 @@
 """Products of half spectra (see `planes`), transformed along depth while they are multiplied.
 
-Frequency by frequency of the plane, two half spectra become factors along depth, their matrix
-products per frequency of depth, and planes again. Factors and products stay in the second-level
-cache, tiles that overlap along depth share their planes, and kernels are kept in as many planes as
-they have points::
+Frequency by frequency of the plane, half spectra and kernels become factors along depth, their
+matrix products per frequency of depth, and planes again. Factors and products stay in the
+second-level cache, and tiles that overlap along depth share their planes::
 
-    half spectra of a map (f, depth, 2, tile, channel)    of kernels (f, point, 2, in, out)
-    factors (edge, 3, row, term), (edge, 3, term, column) and product (edge, 2, row, column)
+    half spectra of a map (f, depth, 2, tile, channel)    kernels: see `kernel_planes`
+    factors (edge, 3, row, term), (edge, 2, term, column) and product (edge, 2, row, column)
 """
 
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from znn_dask.kernels import kernel_planes
 from znn_dask.kernels.codelets import (
     ALL,
     complex_to_complex,
@@ -24,156 +24,162 @@ from znn_dask.kernels.codelets import (
     product,
 )
 from znn_dask.kernels.formulas import Formula
-from znn_dask.kernels.geometry import AxisTiles
 from znn_dask.kernels.jit import Call, Compiled, registers
-from znn_dask.kernels.memory import ALIGNMENT, empty
+from znn_dask.kernels.kernel_planes import Axes, odd_lines, padded
+from znn_dask.kernels.memory import empty
+from znn_dask.kernels.planes import Frequencies, along_b
 from znn_dask.kernels.values import Integer
 
 Product = Literal["forward", "input_gradient", "kernel_gradient"]
 
 _TILES_BYTES = 1 << 19  # factors and products of the tiles that are multiplied at once
 
-_HALVES = ("left", "right", "back")
-_FACTORS = ("L", "R", "P")
+_MAP = ("", "_f", "_depth", "_part", "_row", "_codelet", "_size", "_columns", "_packed")
 _ARGUMENTS = (
-    *("frequencies", "edge", "tiles", "step", "phases", "dilation", "plane_tiles", "at_once"),
-    *(f"{h}{what}" for h in _HALVES for what in ("", "_f", "_depth", "_part", "_row", "_column")),
-    *(f"{h}_{what}" for h in _HALVES for what in ("codelet", "size", "rows", "columns", "packed")),
-    *(f"{s}{what}" for s in _FACTORS for what in ("", "_f", "_part", "_row")),
-    *("wide", "wide_add", "wides", "narrow", "narrow_add", "narrows", "cleared"),
+    *("tiles", "step", "phases", "dilation", "plane_tiles", "at_once", "edge", "cleared"),
+    *("frequencies_b", "frequencies_c", "mirrored", "halved", "kernel_codelet", "kernel_rows"),
+    *(f"{name}{what}" for name in ("left", "other") for what in _MAP),
+    *(f"{factor}{what}" for factor in "LRP" for what in ("", "_f", "_part", "_row")),
+    *("wide", "wide_add", "wides", "narrow", "narrow_add", "narrows"),
+    *kernel_planes.ARGUMENTS,
 )
 
 
-def forward(axis: AxisTiles, X: np.ndarray, W: np.ndarray, Y: np.ndarray) -> None:
-    """Y = X W: half spectra of inputs (.., C), kernels (.., C, K) and outputs (.., K)."""
-    _run("forward", axis, X, W, Y)
+def forward(axes: Axes, X: np.ndarray, W: np.ndarray, Y: np.ndarray) -> None:
+    """Y = X W: half spectra of inputs (.., C) and outputs (.., K), lines of kernels (.., C, K)."""
+    _run("forward", axes, X, W, Y)
 
 
-def input_gradient(axis: AxisTiles, G: np.ndarray, W: np.ndarray, D: np.ndarray) -> None:
-    """D = G W*^T: half spectra of output gradients (.., K), kernels (.., C, K), and input gradients
-    (.., C), where tiles overlap and are added."""
-    _run("input_gradient", axis, G, W.swapaxes(3, 4), D)
+def input_gradient(axes: Axes, G: np.ndarray, W: np.ndarray, D: np.ndarray) -> None:
+    """D = G W*^T: half spectra of output gradients (.., K), lines of kernels (.., C, K) and half
+    spectra of input gradients (.., C), where tiles overlap and are added."""
+    _run("input_gradient", axes, G, W.swapaxes(4, 5), D)
 
 
-def kernel_gradient(axis: AxisTiles, X: np.ndarray, G: np.ndarray, W: np.ndarray) -> None:
-    """W = X*^T G summed over tiles: half spectra of inputs (.., C), output gradients (.., K) and
-    kernel gradients (.., C, K)."""
-    _run("kernel_gradient", axis, X, G, W)
+def kernel_gradient(axes: Axes, X: np.ndarray, G: np.ndarray, W: np.ndarray) -> None:
+    """W = X*^T G summed over tiles: half spectra of inputs (.., C) and output gradients (.., K),
+    lines of kernel gradients (.., C, K)."""
+    _run("kernel_gradient", axes, X, W, G)
 
 
 def _run(
-    which: Product, axis: AxisTiles, left: np.ndarray, right: np.ndarray, back: np.ndarray
+    which: Product, axes: Axes, left: np.ndarray, kernels: np.ndarray, other: np.ndarray
 ) -> None:
-    shapes = (left.shape, left.strides, right.shape, right.strides, back.shape, back.strides)
-    call, at, scratch_bytes = _prepared(which, axis, back.dtype, shapes)
+    arrays = (left, kernels, other)
+    shapes = tuple(shape for array in arrays for shape in (array.shape, array.strides))
+    call, at, scratch_bytes = _prepared(which, axes, kernels.dtype, shapes)
     scratch = empty((scratch_bytes,), np.uint8)
     start = scratch.ctypes.data
-    call(left.ctypes.data, right.ctypes.data, back.ctypes.data, *(start + n for n in at))
+    call(*(array.ctypes.data for array in arrays), *(start + n for n in at))
 
 
 @cache
 def _prepared(
-    which: Product, axis: AxisTiles, dtype: np.dtype[Any], shapes: tuple[tuple[int, ...], ...]
+    which: Product, axes: Axes, dtype: np.dtype[Any], shapes: tuple[tuple[int, ...], ...]
 ) -> tuple[Call, list[int], int]:
-    """(call for half spectra of these shapes and strides, where its factors and product begin in
-    its scratch, bytes of the scratch)."""
-    n, outputs, points = axis.edge, (axis.kernel - 1, axis.outputs), (0, axis.kernel)
-    left_shape, left_strides, right_shape, right_strides, back_shape, back_strides = shapes
+    """(call for arrays of these shapes and strides, where factors, product and planes of kernels
+    begin in its scratch, bytes of the scratch)."""
+    axis, b, c = axes
+    left_shape, left_strides, lines_shape, lines_strides, other_shape, other_strides = shapes
     summed, adding = which == "kernel_gradient", which == "input_gradient"
-    left = complex_to_factor(n, outputs if adding else (0, n), "left", summed, False, dtype)
-    right = complex_to_factor(n, outputs if summed else points, "right", adding, adding, dtype)
-    wanted, map_shape = {
-        "forward": (outputs, back_shape),
-        "input_gradient": ((0, n), left_shape),
-        "kernel_gradient": (points, right_shape),
-    }[which]
-    back = complex_to_complex(n, 1, (0, n), wanted, adding, dtype)
-    tiles = -(-map_shape[1] // axis.step)
-    vectors = -(-right_shape[4] * dtype.itemsize // registers().bytes)
-    padded = vectors * registers().bytes  # rows of right factors and products: whole registers
+    n, outputs, points = axis.edge, (axis.kernel - 1, axis.outputs), (0, axis.kernel)
+    size = (left_shape if adding else other_shape)[1]  # outputs along depth
+    tiles, inside = -(-size // axis.step), size % axis.step == 0
+    left = complex_to_factor(n, outputs if adding else (0, n), "left", summed, dtype, inside)
+    if summed:
+        kernels = complex_to_complex(n, 1, (0, n), points, False, dtype, True)
+        other = complex_to_factor(n, outputs, "right", False, dtype, inside)
+    else:
+        kernels = complex_to_factor(n, points, "right", adding, dtype, True)
+        wanted = (0, n) if adding else outputs
+        other = complex_to_complex(n, 1, (0, n), wanted, adding, dtype, inside)
     plane_tiles, inner = left_shape[3:]
+    kernel_rows, columns = lines_shape[4:]
+    # Whole lines of the cache, whatever the registers.
+    width = padded(columns, dtype) * dtype.itemsize
+    vectors = width // registers().bytes
     along = tiles * axis.phases
-    # Sums over tiles are cut at `at_once`: it counts lines of the cache, whatever the registers.
-    lines = -(-padded // ALIGNMENT) * ALIGNMENT
-    each = 3 * axis.edge * along * (inner * dtype.itemsize + lines)
+    each = 3 * axis.edge * along * (inner * dtype.itemsize + width)
     groups = -(-plane_tiles // max(1, _TILES_BYTES // each))
     at_once = -(-plane_tiles // groups)
     rows = along * at_once
-    arguments = {
-        "frequencies": left_shape[0],
-        "edge": axis.edge,
+    arguments, planes_bytes = kernel_planes.arguments(
+        axes, dtype, lines_shape, lines_strides, back=summed
+    )
+    arguments |= Frequencies(b.edge, c.edge).arguments()
+    arguments |= {
         "tiles": tiles,
         "step": axis.step,
         "phases": axis.phases,
         "dilation": axis.dilation,
         "plane_tiles": plane_tiles,
         "at_once": at_once,
+        "edge": axis.edge,
+        "cleared": other_shape[1] if adding else 0,
+        "kernel_codelet": kernels.address,
+        "kernel_rows": kernel_rows,
         "wides": vectors // 2,
         "narrows": vectors % 2,
-        "cleared": back_shape[1] if adding else 0,
     }
-    for name, size in (("wide", 2), ("narrow", 1)):
-        arguments[name] = product(size, False, dtype).address
-        arguments[f"{name}_add"] = product(size, True, dtype).address
-    begin, total = [], 0
-    for name, factor, codelet, half_shape, half_strides, shape in (
-        ("left", "L", left, left_shape, left_strides, (3, rows, inner * dtype.itemsize)),
-        ("right", "R", right, right_shape, right_strides, (3, rows if summed else inner, padded)),
-        ("back", "P", back, back_shape, back_strides, (2, inner if summed else rows, padded)),
+    for name, registers_of in (("wide", 2), ("narrow", 1)):
+        arguments[name] = product(registers_of, False, dtype).address
+        arguments[f"{name}_add"] = product(registers_of, True, dtype).address
+    for name, codelet, shape, strides, row in (
+        ("left", left, left_shape, left_strides, inner * dtype.itemsize),
+        ("other", other, other_shape, other_strides, width),
     ):
-        packed = shape[2] == half_strides[3] == half_shape[4] * dtype.itemsize
+        packed = row == strides[3] == shape[4] * dtype.itemsize
         arguments |= {
             f"{name}_codelet": codelet.address,
-            f"{name}_size": half_shape[1],
-            f"{name}_rows": half_shape[3],
-            f"{name}_columns": half_shape[4],
+            f"{name}_size": shape[1],
+            f"{name}_columns": shape[4],
             f"{name}_packed": int(packed),
         }
-        steps = ("f", "depth", "part", "row", "column")
-        arguments |= {f"{name}_{s}": n for s, n in zip(steps, half_strides, strict=True)}
-        part = odd_lines(shape[1] * shape[2])
-        arguments |= {f"{factor}_f": shape[0] * part, f"{factor}_part": part}
-        arguments[f"{factor}_row"] = shape[2]
+        steps = ("f", "depth", "part", "row")
+        arguments |= {f"{name}_{s}": step for s, step in zip(steps, strides[:4], strict=True)}
+    begin, total = [0], planes_bytes
+    for factor, parts, count, row in (
+        ("L", 3, rows, inner * dtype.itemsize),
+        ("R", 2, rows if summed else inner, width),
+        ("P", 2, inner if summed else rows, width),
+    ):
+        part = odd_lines(count * row)
+        arguments |= {f"{factor}_f": parts * part, f"{factor}_part": part, f"{factor}_row": row}
         begin.append(total)
-        total += axis.edge * shape[0] * part
+        total += axis.edge * parts * part
     loops = (_kernel_product if summed else _map_product)(dtype)
-    return loops.bind(*_HALVES, *_FACTORS, **arguments), begin, total
-
-
-def odd_lines(size: int) -> int:
-    """`size` bytes rounded up to an odd number of cache lines: what lies so far apart does not
-    collide in the caches."""
-    return (-(-size // ALIGNMENT) | 1) * ALIGNMENT
+    return loops.bind("left", "S", "other", "F", *"LRP", **arguments), begin, total
 
 
 @cache
 def _map_product(dtype: np.dtype[Any]) -> Compiled:
     """A map times kernels."""
     f = Formula("map_product", _ARGUMENTS, dtype)
-    with f.loop(f["frequencies"]) as q:
-        right = f["right"] + f["right_f"] * q
-        at_once = f.select(f["right_packed"], 1, f.integer(1), f["right_rows"])
-        with f.loop(f["right_rows"], at_once) as term:
+    with f.loop(f["frequencies_c"]) as fc:
+        kernel_planes.forward(f, fc)
+        first_q, count_b = along_b(f, fc)
+        with f.loop(count_b) as fb:
+            q = first_q + fb
             f.call(
-                f["right_codelet"],
-                *(right + f["right_row"] * term, f["right_depth"], f["right_part"], ALL),
-                f["right_column"],
-                *(f["R"] + f["R_row"] * term, f["R_f"], f["R_part"], ALL),
-                f["right_columns"] * at_once,
+                f["kernel_codelet"],
+                *(f["F"] + f["F_f"] * fb, f["F_depth"], f["F_part"], ALL, 0),
+                *(f["R"], f["R_f"], f["R_part"], ALL, f["kernel_columns"]),
             )
-        with f.loop(f["cleared"]) as plane:
-            f.clear(f["back"] + f["back_f"] * q + f["back_depth"] * plane, f["back_part"] * 2)
-        with f.loop(f["plane_tiles"], f["at_once"]) as first:
-            count = f.smaller(f["plane_tiles"] - first, f["at_once"])
-            _to_factor(f, "left", "L", q, first, count)
-            rows = f["tiles"] * f["phases"] * count
-            _multiply(f, rows, f["right_rows"], f["L_row"], f.integer(f.itemsize), None)
-            with _lines(f, "back", "P", q, first, count) as (half, within, product, columns):
-                f.call(
-                    f["back_codelet"],
-                    *(product, f["P_f"], f["P_part"], ALL, 0),
-                    *(half, f["back_depth"] * f["dilation"], f["back_part"], within, columns),
+            with f.loop(f["cleared"]) as plane:
+                f.clear(
+                    f["other"] + f["other_f"] * q + f["other_depth"] * plane, f["other_part"] * 2
                 )
+            with f.loop(f["plane_tiles"], f["at_once"]) as first:
+                count = f.smaller(f["plane_tiles"] - first, f["at_once"])
+                _to_factor(f, "left", "L", q, first, count)
+                rows = f["tiles"] * f["phases"] * count
+                _multiply(f, rows, f["kernel_rows"], f["L_row"], f.integer(f.itemsize), None)
+                with _lines(f, "other", "P", q, first, count) as (half, within, part, columns):
+                    f.call(
+                        f["other_codelet"],
+                        *(part, f["P_f"], f["P_part"], ALL, 0),
+                        *(half, f["other_depth"] * f["dilation"], f["other_part"], within, columns),
+                    )
     return f.compile()
 
 
@@ -181,21 +187,21 @@ def _map_product(dtype: np.dtype[Any]) -> Compiled:
 def _kernel_product(dtype: np.dtype[Any]) -> Compiled:
     """Two maps, summed over tiles."""
     f = Formula("kernel_product", _ARGUMENTS, dtype)
-    with f.loop(f["frequencies"]) as q:
-        with f.loop(f["plane_tiles"], f["at_once"]) as first:
-            count = f.smaller(f["plane_tiles"] - first, f["at_once"])
-            _to_factor(f, "left", "L", q, first, count)
-            _to_factor(f, "right", "R", q, first, count)
-            terms = f["tiles"] * f["phases"] * count
-            _multiply(f, f["back_rows"], terms, f.integer(f.itemsize), f["L_row"], first)
-        back = f["back"] + f["back_f"] * q
-        with f.loop(f["back_rows"]) as row:
+    with f.loop(f["frequencies_c"]) as fc:
+        first_q, count_b = along_b(f, fc)
+        with f.loop(count_b) as fb:
+            with f.loop(f["plane_tiles"], f["at_once"]) as first:
+                count = f.smaller(f["plane_tiles"] - first, f["at_once"])
+                _to_factor(f, "left", "L", first_q + fb, first, count)
+                _to_factor(f, "other", "R", first_q + fb, first, count)
+                terms = f["tiles"] * f["phases"] * count
+                _multiply(f, f["kernel_rows"], terms, f.integer(f.itemsize), f["L_row"], first)
             f.call(
-                f["back_codelet"],
-                *(f["P"] + f["P_row"] * row, f["P_f"], f["P_part"], ALL, 0),
-                *(back + f["back_row"] * row, f["back_depth"], f["back_part"], ALL),
-                f["back_columns"],
+                f["kernel_codelet"],
+                *(f["P"], f["P_f"], f["P_part"], ALL, 0),
+                *(f["F"] + f["F_f"] * fb, f["F_depth"], f["F_part"], ALL, f["kernel_columns"]),
             )
+        kernel_planes.inverse(f, fc)
     return f.compile()
 
 

@@ -28,6 +28,7 @@ from znn_dask.kernels.shape import ConvolutionShape
 # lose fewer digits.
 _CHUNK_BYTES = 1 << 19
 _CHUNK_VOXELS = 1 << 13
+_FEW = 8  # channels that do not fill the lanes
 _LONG_SUM = 512  # products of a plane of taps from which on planes are summed apart
 
 
@@ -69,7 +70,7 @@ class Direct(ConvolutionShape):
     ) -> np.ndarray:
         x, w, size = self._region(X, self.input_box(block)), W[::-1, ::-1, ::-1], box_shape(block)
         if narrow.suits(self.channels[1], self.kernel, size, self.dtype):
-            y = narrow.correlate(x, w, size, self.dilation, full=False)
+            y = narrow.correlate(x, w, size, self.dilation, full=False, by_planes=_by_planes(w))
         else:
             y = self._correlate(x, w, size, (0, 0, 0), x.shape[:3])
         if accumulate is None:
@@ -86,21 +87,31 @@ class Direct(ConvolutionShape):
     def input_gradient(self, G: np.ndarray, W: np.ndarray, block: Box) -> np.ndarray:
         g, w, size = G[block], W.swapaxes(3, 4), box_shape(self.input_box(block))
         if narrow.suits(self.channels[0], self.kernel, size, self.dtype):
-            return narrow.correlate(g, w, size, self.dilation, full=True)
+            return narrow.correlate(g, w, size, self.dilation, full=True, by_planes=_by_planes(w))
         low = tuple((k - 1) * s for k, s in zip(self.kernel, self.dilation, strict=True))
         high = tuple(n + m for n, m in zip(g.shape[:3], low, strict=True))
-        lines = zeros((*g.shape[:2], high[2] + low[2], self.channels[1]), self.dtype)
-        lines[:, :, low[2] : high[2]] = g
-        return self._correlate(lines, w, size, low, high)
+        if low[2]:
+            lines = zeros((*g.shape[:2], high[2] + low[2], self.channels[1]), self.dtype)
+            lines[:, :, low[2] : high[2]] = g
+            g = lines
+        return self._correlate(g, w, size, low, high)
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
         x = X[:, :, :, channels]
         inputs, outputs = x.shape[3], self.channels[1]
         if narrow.suits(outputs, self.kernel, self.output_size, self.dtype):
             return narrow.kernel_gradient(x, G, self.kernel, self.dilation)
-        padded = lanes(outputs, self.dtype).padded
-        total = zeros((*self.kernel, inputs, padded), self.dtype)
-        x_strides, g_strides = _steps(x), _steps(G)
+        whole_voxels = x.strides[2] == inputs * x.itemsize
+        if self.kernel == (1, 1, 1) and outputs < _FEW <= inputs and whole_voxels:
+            # the same sums with lanes along the inputs
+            return self._sum_products(G, x).swapaxes(3, 4).copy()
+        return self._sum_products(x, G)
+
+    def _sum_products(self, x: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """Kernel gradient (kz, ky, kx, channels of x, channels of g), lanes along the latter."""
+        inputs, outputs = x.shape[3], g.shape[3]
+        dw = zeros((*self.kernel, inputs, outputs), self.dtype)
+        x_strides, g_strides = _steps(x), _steps(g)
         compiled = direct_code.kernel_gradient(
             self.dtype, x_strides[2], inputs, outputs, *self.kernel[1:]
         )
@@ -110,9 +121,9 @@ class Direct(ConvolutionShape):
                 *(*box_shape(chunk), *self.kernel, *self.dilation),
                 *(*x_strides[:2], *g_strides[:2]),
             )
-            starts = (x[self.input_box(chunk)].ctypes.data, G[chunk].ctypes.data)
-            compiled.given(integers)(*starts, total.ctypes.data)
-        return total[::-1, ::-1, ::-1, :, :outputs].copy()
+            starts = (x[self.input_box(chunk)].ctypes.data, g[chunk].ctypes.data)
+            compiled.given(integers)(*starts, dw.ctypes.data)
+        return dw
 
     def _correlate(
         self, x: np.ndarray, w: np.ndarray, size: Triple, low: Sequence[int], high: Sequence[int]
@@ -134,7 +145,8 @@ class Direct(ConvolutionShape):
         block = direct_code.block(out, size[2], w.shape[2], self.dilation[2], low[2], high[2])
         compiled = direct_code.correlate(
             *(self.dtype, x_strides[2], w_strides[3], inputs, outputs, block),
-            by_planes=w.shape[1] * w.shape[2] * inputs >= _LONG_SUM,
+            by_planes=_by_planes(w),
+            one_tap=w.shape[:3] == (1, 1, 1),
         )
         start = x.ctypes.data - (low[0] * x.strides[0] + low[1] * x.strides[1])
         integers = (
@@ -147,6 +159,11 @@ class Direct(ConvolutionShape):
     def _region(self, X: np.ndarray, box: Box) -> np.ndarray:
         """`box` of a whole input map, or of one that holds just that box."""
         return X[box] if X.shape[:3] == self.input_size else X[whole(box_shape(box))]
+
+
+def _by_planes(w: np.ndarray) -> bool:
+    """Whether planes of taps of kernels w (kz, ky, kx, from, to) are summed apart."""
+    return math.prod(w.shape[1:4]) >= _LONG_SUM
 
 
 def _steps(array: np.ndarray) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The loops of direct convolution, compiled for the channels and kernel at hand (see `loops`).
 
 Both keep a block of sums in vector registers, lanes along the output channels, and read the maps
-where they are: nothing is gathered. Kernels and their gradients are padded to whole vectors.
+where they are: nothing is gathered. Kernels are padded to whole vectors.
 """
 
 from collections.abc import Sequence
@@ -108,16 +108,14 @@ class _Sums:
                 address = code.at(target, i * step + v * width)
                 code.store(code.get(total), address, width, self._out.filled(v))
 
-    def add_to(self, targets: Sequence[Value], filled: bool) -> None:
-        """Add row i to what is at targets[i], which may be `filled` up."""
+    def add_to(self, targets: Sequence[Value]) -> None:
+        """Add row i to the vectors at targets[i], lanes in use only."""
         code, width = self._code, self._out.width
         for target, row in zip(targets, self._rows, strict=True):
             for v, total in zip(self._group, row, strict=True):
-                address, lanes = code.at(target, v * width), self._out.filled(v)
-                if filled:
-                    lanes = width
-                sum_ = code.add(code.load(address, width, lanes), code.get(total))
-                code.store(sum_, address, width, lanes)
+                address, filled = code.at(target, v * width), self._out.filled(v)
+                added = code.add(code.load(address, width, filled), code.get(total))
+                code.store(added, address, width, filled)
 
 
 CORRELATE = (
@@ -140,6 +138,7 @@ def correlate(
     outputs: int,
     block: int,
     by_planes: bool,
+    one_tap: bool,
 ) -> Compiled:
     """y[p] = sum_d x[p + d s] w[d], called with x, w, y and CORRELATE.
 
@@ -147,7 +146,7 @@ def correlate(
     followed, `row` elements on, by the next one's; y is contiguous. Sums of `block` voxels along
     the last axis, nx or fewer, are made together. Positions of x outside [l, h) are taken as zero;
     along the last axis they must be there and hold zeros. `by_planes`: each plane of taps is summed
-    by itself and then added, as long sums lose digits.
+    by itself and then added, as long sums lose digits. `one_tap`: the kernel has no other.
     """
     out = lanes(outputs, dtype)
     code = Loops("correlate", dtype, ("x", "w", "y"), CORRELATE)
@@ -155,42 +154,43 @@ def correlate(
     x_strides, w_strides = (*code.arguments("xz", "xy"), pitch), code.arguments("wz", "wy", "wx")
     for group in out.groups:
         sums = _Sums(code, out, group, block)
-        with (
-            code.loop(0, size[0]) as z,
-            code.loop(0, size[1]) as y,
-            code.loop(0, size[2], block) as start,
-        ):
-            # the last block overlaps the one before: equal values are written twice
-            x = code.smaller(start, code.difference(size[2], block))
-            voxel = code.sum(code.product(code.sum(code.product(z, size[1]), y), size[2]), x)
-            target = code.at(code["y"], code.product(voxel, outputs))
-            sums.clear()
-            if by_planes:
-                sums.store(target, outputs)
-            with code.loop(*_taps(code, "z", z, 1)) as dz:
+        with code.loop(0, size[0]) as z, code.loop(0, size[1]) as y:
+            # once for a line: divisions take long
+            z_taps, y_taps = (_taps(code, a, p, 1, one_tap) for a, p in (("z", z), ("y", y)))
+            with code.loop(0, size[2], block) as start:
+                # the last block overlaps the one before: equal values are written twice
+                x = code.smaller(start, code.difference(size[2], block))
+                x_taps = _taps(code, "x", x, block, one_tap)
+                voxel = code.sum(code.product(code.sum(code.product(z, size[1]), y), size[2]), x)
+                target = code.at(code["y"], code.product(voxel, outputs))
+                sums.clear()
                 if by_planes:
-                    sums.clear()
-                with (
-                    code.loop(*_taps(code, "y", y, 1)) as dy,
-                    code.loop(*_taps(code, "x", x, block)) as dx,
-                ):
-                    tap = (dz, dy, dx)
-                    place = [
-                        code.sum(p, code.product(d, s))
-                        for p, d, s in zip((z, y, x), tap, dilation, strict=True)
-                    ]
-                    values = code.at(code["x"], code.dot(place, x_strides))
-                    kernels = code.at(code["w"], code.dot(tap, w_strides))
-                    _sum_channels(code, sums, values, kernels, (inputs, pitch, row, block))
-                if by_planes:
-                    sums.add_to([code.at(target, i * outputs) for i in range(block)], filled=False)
-            if not by_planes:
-                sums.store(target, outputs)
+                    sums.store(target, outputs)
+                with code.loop(*z_taps) as dz:
+                    if by_planes:
+                        sums.clear()
+                    with code.loop(*y_taps) as dy, code.loop(*x_taps) as dx:
+                        tap = (dz, dy, dx)
+                        place = [
+                            code.sum(p, code.product(d, s))
+                            for p, d, s in zip((z, y, x), tap, dilation, strict=True)
+                        ]
+                        values = code.at(code["x"], code.dot(place, x_strides))
+                        kernels = code.at(code["w"], code.dot(tap, w_strides))
+                        _sum_channels(code, sums, values, kernels, (inputs, pitch, row, block))
+                    if by_planes:
+                        sums.add_to([code.at(target, i * outputs) for i in range(block)])
+                if not by_planes:
+                    sums.store(target, outputs)
     return code.compile()
 
 
-def _taps(code: Loops, axis: str, position: Value, length: int) -> tuple[Value, Value]:
+def _taps(
+    code: Loops, axis: str, position: Value, length: int, one_tap: bool
+) -> tuple[Value, Value]:
     """Taps along an axis with which `length` outputs from `position` on read anything."""
+    if one_tap:
+        return 0, 1
     low, high, step = code.arguments("l" + axis, "h" + axis, "s" + axis)
     first = code.ceiling(code.difference(low, code.sum(position, length - 1)), step)
     last = code.ceiling(code.difference(high, position), step)
@@ -223,18 +223,19 @@ KERNEL_GRADIENT = (
 def kernel_gradient(
     dtype: np.dtype[np.floating], pitch: int, inputs: int, outputs: int, ky: int, kx: int
 ) -> Compiled:
-    """total[d, c] += sum_p x[p + d s, c] g[p], called with x, g, total and KERNEL_GRADIENT.
+    """dw[-d, c] += sum_p x[p + d s, c] g[p], called with x, g, dw and KERNEL_GRADIENT.
 
-    Voxels of x are `pitch` elements apart, those of g `outputs`; total is (kz, ky, kx, inputs,
-    padded outputs), contiguous. The sum over p runs in raster order from zero.
+    Voxels of x are `pitch` elements apart, those of g `outputs`; dw is (kz, ky, kx, inputs,
+    outputs), contiguous. The sum over p runs in raster order from zero.
     """
     out = lanes(outputs, dtype)
-    code = Loops("kernel_gradient", dtype, ("x", "g", "total"), KERNEL_GRADIENT)
+    code = Loops("kernel_gradient", dtype, ("x", "g", "dw"), KERNEL_GRADIENT)
     lines, columns, channels = _together(inputs, ky, kx, out.sums)
     taps = tuple(product(range(lines), range(columns)))
     x_strides = (*code.arguments("xz", "xy"), pitch)
     dilation = code.arguments("sz", "sy", "sx")
     tap_strides = [code.product(*pair) for pair in zip(dilation, x_strides, strict=True)]
+    last_tap = code.difference(code.product(code["kz"], ky * kx), 1)
     distances = [code.dot(tap, tap_strides[1:]) for tap in taps]
     for group in out.groups:
         for first, last, count in channels:
@@ -251,10 +252,11 @@ def kernel_gradient(
                 targets = []
                 for i, j in taps:
                     tap = code.dot((dz, code.sum(dy, i), code.sum(dx, j)), (ky * kx, kx, 1))
-                    kernel = code.product(code.sum(code.product(tap, inputs), c), out.padded)
-                    target = code.at(code["total"], kernel)
-                    targets += [code.at(target, k * out.padded) for k in range(count)]
-                sums.add_to(targets, filled=True)
+                    flipped = code.difference(last_tap, tap)
+                    kernel = code.product(code.sum(code.product(flipped, inputs), c), outputs)
+                    target = code.at(code["dw"], kernel)
+                    targets += [code.at(target, k * outputs) for k in range(count)]
+                sums.add_to(targets)
     return code.compile()
 
 

@@ -24,6 +24,7 @@ _INTEGER = ir.IntType(64)
 _LANE = ir.IntType(32)
 _BIT = ir.IntType(1)
 _BYTE = ir.IntType(8)
+_RUN = (64, 16, 4, 1)  # elements of a run at a time: the widest as long as they fit, then the next
 
 Value = Any  # of LLVM: an integer, an address or a vector that the written code computes
 
@@ -129,6 +130,15 @@ class Loops:
         build.store(build.add(index, self.integer(step)), counter)
         build.branch(head)
         build.position_at_end(end)
+
+    def parts(self, count: Any) -> Iterator[tuple[int, Any]]:
+        """(width, index) of the parts of `count` elements that are worked on `width` at a time."""
+        start = self.integer(0)
+        for width in _RUN:
+            stop = self.sum(start, self.whole(self.difference(count, start), width))
+            with self.loop(start, stop, width) as index:
+                yield width, index
+            start = stop
 
     # Vectors
 
@@ -259,6 +269,17 @@ class Loops:
         return self._build.shuffle_vector(
             a, b, ir.Constant(ir.VectorType(_LANE, len(numbers)), numbers)
         )
+
+    def number(self, value: float, width: int) -> Any:
+        """A constant in every lane."""
+        return ir.Constant(ir.VectorType(self.real, width), [value] * width)
+
+    def positive(self, a: Any) -> Any:
+        """Where a is larger than zero."""
+        return self._build.fcmp_ordered(">", a, self.zero(a.type.count))
+
+    def multiply(self, a: Any, b: Any) -> Any:
+        return self._build.fmul(a, b)
 
     def add(self, a: Any, b: Any) -> Any:
         return self._build.fadd(a, b)

@@ -29,11 +29,18 @@ def suits(channels: int, kernel: Triple, size: Triple, dtype: np.dtype[np.floati
 
 
 def correlate(
-    x: np.ndarray, w: np.ndarray, size: Triple, dilation: Triple, *, full: bool
+    x: np.ndarray,
+    w: np.ndarray,
+    size: Triple,
+    dilation: Triple,
+    *,
+    full: bool,
+    by_planes: bool,
 ) -> np.ndarray:
     """y[p] = sum_d x[p + d s - low] w[d] of `size`, for w (kz, ky, kx, from, to).
 
-    low is zero, or the kernel's extent where x is `full`y covered: then x holds zeros around it.
+    low is zero, or the kernel's extent where x is `full`y covered: then there are zeros around it.
+    `by_planes`: each plane of taps is summed by itself and then added.
     """
     inputs, outputs = w.shape[3:]
     extent = [(k - 1) * s for k, s in zip(w.shape[:3], dilation, strict=True)]
@@ -48,7 +55,7 @@ def correlate(
     planes = _planes(x, (ly, lx), pitch, (ny + 2 * ly) * pitch, lx)
     y = empty((size[0], size[1], pitch, outputs), x.dtype)
     steps = _steps(w)
-    run = narrow_code.correlate(x.dtype, (steps[3], steps[4]), inputs, outputs, block)
+    run = narrow_code.correlate(x.dtype, (steps[3], steps[4]), inputs, outputs, block, by_planes)
     item = x.itemsize
     integers = (
         *(size[0], count, *w.shape[:3]),

@@ -87,13 +87,19 @@ CORRELATE = (
 
 @cache
 def correlate(
-    dtype: np.dtype[np.floating], w_strides: tuple[int, int], inputs: int, outputs: int, block: int
+    dtype: np.dtype[np.floating],
+    w_strides: tuple[int, int],
+    inputs: int,
+    outputs: int,
+    block: int,
+    by_planes: bool,
 ) -> Compiled:
     """y[p] = sum_d x[p + d s] w[d], called with x, w, y and CORRELATE.
 
     x is (c, z, flat), y (z, flat, outputs). Strides of w along input and output channels are
     `w_strides`. Sums of `block` vectors, count or fewer voxels, are made together. Planes of x
-    outside [lz, hz) are not read; lines outside [ly, hy) are there and hold zeros.
+    outside [lz, hz) are not read; lines outside [ly, hy) are there and hold zeros. `by_planes`:
+    each plane of taps is summed by itself and then added, as long sums lose digits.
     """
     code = Loops("narrow_correlate", dtype, ("x", "w", "y"), CORRELATE)
     width = voxel_lanes(dtype)
@@ -104,23 +110,35 @@ def correlate(
         with code.loop(0, code["nz"]) as z, code.loop(0, code["count"], span) as start:
             # the last block overlaps the one before: equal values are written twice
             p = code.smaller(start, code.difference(code["count"], span))
-            for row in sums:
-                for total in row:
-                    code.set(total, code.zero(width))
             first, last = code.quotient(p, pitch), code.quotient(code.sum(p, span - 1), pitch)
-            with (
-                code.loop(*_taps(code, "z", z, z)) as dz,
-                code.loop(*_taps(code, "y", first, last)) as dy,
-                code.loop(0, code["kx"]) as dx,
-            ):
-                plane = code.product(code.sum(z, code.product(dz, sz)), code["xz"])
-                shift = code.dot((code.product(dy, sy), code.product(dx, sx)), (pitch, 1))
-                x = code.at(code["x"], code.sum(plane, shift, p))
-                w = code.at(code["w"], code.dot((dz, dy, dx), code.arguments("wz", "wy", "wx")))
-                _add_channels(code, sums, x, code.at(w, group[0] * w_strides[1]), inputs, w_strides)
             place = code.sum(code.product(z, code["yz"]), code.product(p, outputs), group[0])
-            _store_by_voxels(code, sums, code.at(code["y"], place), outputs)
+            target = code.at(code["y"], place)
+            _clear(code, sums)
+            if by_planes:
+                _store_by_voxels(code, sums, target, outputs, add=False)
+            with code.loop(*_taps(code, "z", z, z)) as dz:
+                if by_planes:
+                    _clear(code, sums)
+                with (
+                    code.loop(*_taps(code, "y", first, last)) as dy,
+                    code.loop(0, code["kx"]) as dx,
+                ):
+                    plane = code.product(code.sum(z, code.product(dz, sz)), code["xz"])
+                    shift = code.dot((code.product(dy, sy), code.product(dx, sx)), (pitch, 1))
+                    x = code.at(code["x"], code.sum(plane, shift, p))
+                    tap = code.dot((dz, dy, dx), code.arguments("wz", "wy", "wx"))
+                    w = code.at(code["w"], code.sum(tap, group[0] * w_strides[1]))
+                    _add_channels(code, sums, x, w, inputs, w_strides)
+                if by_planes:
+                    _store_by_voxels(code, sums, target, outputs, add=True)
+            if not by_planes:
+                _store_by_voxels(code, sums, target, outputs, add=False)
     return code.compile()
+
+
+def _clear(code: Loops, sums: Sequence[Sequence[Value]]) -> None:
+    for variable in chain(*sums):
+        code.set(variable, code.zero(code.get(variable).type.count))
 
 
 def _taps(code: Loops, axis: str, first: Value, last: Value) -> tuple[Value, Value]:
@@ -156,18 +174,26 @@ def _add_channels(
                     code.set(row[v], code.multiply_add(vector, factor, code.get(row[v])))
 
 
-def _store_by_voxels(code: Loops, sums: Sequence[Sequence[Value]], y: Value, outputs: int) -> None:
-    """Write sums[k][v] lane i to y[(v width + i) outputs + k]."""
+def _store_by_voxels(
+    code: Loops, sums: Sequence[Sequence[Value]], y: Value, outputs: int, add: bool
+) -> None:
+    """Write sums[k][v] lane i to y[(v width + i) outputs + k], or `add` it there."""
     group = len(sums)
     for v in range(len(sums[0])):
         rows = [code.get(row[v]) for row in sums]
         width = rows[0].type.count
         if group == outputs:
             for j, vector in enumerate(_interleaved(code, rows)):
-                code.store(vector, code.at(y, (v * outputs + j) * width), width)
+                target = code.at(y, (v * outputs + j) * width)
+                sum_ = code.add(code.load(target, width), vector) if add else vector
+                code.store(sum_, target, width)
         else:
-            for k, row in enumerate(rows):
-                code.store_apart(row, code.at(y, v * width * outputs + k), outputs)
+            everywhere = code.first_lanes(width, width)
+            for k, vector in enumerate(rows):
+                target = code.at(y, v * width * outputs + k)
+                if add:
+                    vector = code.add(code.load_apart(target, outputs, everywhere), vector)
+                code.store_apart(vector, target, outputs)
 
 
 def _interleaved(code: Loops, rows: Sequence[Value]) -> list[Value]:
@@ -217,8 +243,7 @@ def kernel_gradient(dtype: np.dtype[np.floating], inputs: int, outputs: int) -> 
         total = code.at(code["total"], code.product(tap, pairs * width))
         for block in blocks:
             sums = [[code.variable(width) for _ in range(outputs)] for _ in block]
-            for variable in chain(*sums):
-                code.set(variable, code.zero(width))
+            _clear(code, sums)
             first = code.at(code["x"], code.sum(shift, code.product(block[0], code["xc"])))
             with code.loop(z, last_z) as plane:
                 x = code.at(first, code.product(plane, code["xz"]))

@@ -5,13 +5,15 @@ into blocks. A half spectrum is transformed along b and c only::
 
     half spectrum (frequency of the plane, depth, 2, tile, channel)
 
-with real and imaginary parts apart, frequencies in the order (fb, fc) with fc halved, and tiles in
-the order (b tile, b phase, c tile, c phase).
+with real and imaginary parts apart and tiles in the order (b tile, b phase, c tile, c phase).
+Frequencies (fc, fb) have fc halved, for points are real. Where fc is its own mirror image, lines
+along b are real as well, and fb is halved too: see `Frequencies`.
 """
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
@@ -34,6 +36,54 @@ from znn_dask.kernels.values import Integer
 Plane = tuple[AxisTiles, AxisTiles]
 Way = Literal["forward", "set", "add"]  # the latter two of inverse transforms
 
+
+@dataclass(frozen=True)
+class Frequencies:
+    """Frequencies of a plane with edges b and c: those that no other mirrors."""
+
+    b: int
+    c: int
+
+    @property
+    def along_c(self) -> int:
+        return self.c // 2 + 1
+
+    @property
+    def mirrored(self) -> int:
+        """From this fc on, and at 0, an fc is its own mirror image, and has `halved` fb."""
+        return self.along_c - 1 if self.c % 2 == 0 else self.along_c
+
+    @property
+    def halved(self) -> int:
+        return self.b // 2 + 1
+
+    @property
+    def count(self) -> int:
+        own = 1 + self.along_c - self.mirrored
+        return self.along_c * self.b - own * (self.b - self.halved)
+
+    def arguments(self) -> dict[str, int]:
+        return {
+            "frequencies_b": self.b,
+            "frequencies_c": self.along_c,
+            "mirrored": self.mirrored,
+            "halved": self.halved,
+        }
+
+
+def along_b(f: Formula, fc: Integer) -> tuple[Integer, Integer]:
+    """(first frequency of the plane, count of them) at `fc`."""
+    first = fc * f["frequencies_b"] - f.select(
+        fc, 1, f.integer(0), f["frequencies_b"] - f["halved"]
+    )
+    return first, choose(f, fc, f["halved"], f["frequencies_b"])
+
+
+def choose(f: Formula, fc: Integer, mirrored: Integer, other: Integer) -> Integer:
+    """`mirrored` where fc is its own mirror image, else `other`."""
+    return f.select(fc, 1, mirrored, f.select(fc, f["mirrored"], other, mirrored))
+
+
 STAGE_BYTES = 1_200_000
 """The spectrum of a plane is gathered in the second-level cache where it is not larger."""
 
@@ -41,8 +91,9 @@ _LINES_BYTES = 40_000  # transformed lines of a tile, in the nearest cache
 _ARGUMENTS = (
     *("lines", "columns", "depth", "map", "map_depth", "map_b", "map_c", "size_b", "size_c"),
     *("tiles_b", "step_b", "phases_b", "dilation_b", "points_b"),
-    *("tiles_c", "step_c", "phases_c", "dilation_c", "frequencies_c"),
-    *("half", "half_depth", "half_fb", "half_fc", "half_part", "half_tile"),
+    *("tiles_c", "step_c", "phases_c", "dilation_c"),
+    *("frequencies_b", "frequencies_c", "mirrored", "halved", "real_columns"),
+    *("half", "half_depth", "half_f", "half_part", "half_tile"),
     *("channels", "at_once", "buffer", "buffer_line", "stage", "stage_depth", "staged"),
 )
 
@@ -83,18 +134,21 @@ def _prepared(
     """(call for arrays of these shapes, bytes of its stage, and with its buffer behind that)."""
     (b, c), item = plane, dtype.itemsize
     depth, size_b, size_c, channels = shape
+    inside = _inside(plane, (size_b, size_c), points)
     if way == "forward":
-        lines = real_to_half(c.edge, points[1], dtype)
-        columns = complex_to_complex(b.edge, -1, points[0], (0, b.edge), False, dtype)
+        lines = real_to_half(c.edge, points[1], dtype, inside)
+        columns = complex_to_complex(b.edge, -1, points[0], (0, b.edge), False, dtype, True)
+        real_columns = real_to_half(b.edge, points[0], dtype, True)
     else:
-        lines = half_to_real(c.edge, points[1], way == "add", dtype)
-        columns = complex_to_complex(b.edge, 1, (0, b.edge), points[0], False, dtype)
-    points_b, frequencies_c = points[0][1], c.edge // 2 + 1
+        lines = half_to_real(c.edge, points[1], way == "add", dtype, inside)
+        columns = complex_to_complex(b.edge, 1, (0, b.edge), points[0], False, dtype, True)
+        real_columns = half_to_real(b.edge, points[0], False, dtype, True)
+    points_b, frequencies = points[0][1], Frequencies(b.edge, c.edge)
     lanes = registers().bytes // item
-    most = max(1, _LINES_BYTES // (points_b * frequencies_c * 2 * lanes * item))
+    most = max(1, _LINES_BYTES // (points_b * frequencies.along_c * 2 * lanes * item))
     groups = -(-channels // (most * lanes))
     at_once = -(-channels // (groups * lanes)) * lanes
-    buffer_line = 2 * frequencies_c * at_once * item + ALIGNMENT
+    buffer_line = 2 * frequencies.along_c * at_once * item + ALIGNMENT
     plane_bytes = half_shape[0] * half_strides[0]
     # What is written here and there is gathered in the second-level cache, and copied in order:
     # where each plane is one range of memory that `half` covers, and fits.
@@ -103,21 +157,21 @@ def _prepared(
     arguments = {
         "lines": lines.address,
         "columns": columns.address,
+        "real_columns": real_columns.address,
         "depth": depth,
         "size_b": size_b,
         "size_c": size_c,
         "points_b": points_b,
-        "frequencies_c": frequencies_c,
-        "half_fb": frequencies_c * half_strides[0],
         "channels": channels,
         "at_once": at_once,
         "buffer_line": buffer_line,
         "stage_depth": 0 if staged else half_strides[1],
         "staged": plane_bytes if staged else 0,
     }
+    arguments |= frequencies.arguments()
     arguments |= zip(("map_depth", "map_b", "map_c"), strides[:3], strict=True)
     arguments |= zip(
-        ("half_fc", "half_depth", "half_part", "half_tile"), half_strides[:4], strict=True
+        ("half_f", "half_depth", "half_part", "half_tile"), half_strides[:4], strict=True
     )
     for name, axis in (("b", b), ("c", c)):
         for what in ("tiles", "step", "phases", "dilation"):
@@ -126,6 +180,14 @@ def _prepared(
     call = loops.bind("map", "half", "buffer", "stage", **arguments)
     stage_bytes = -(-plane_bytes // ALIGNMENT) * ALIGNMENT if staged else 0
     return call, stage_bytes, stage_bytes + points_b * buffer_line
+
+
+def _inside(plane: Plane, sizes: tuple[int, int], points: tuple[Points, Points]) -> bool:
+    """Whether `points` of all tiles lie within a plane of `sizes`."""
+    return all(
+        (axis.tiles - 1) * axis.step + axis.phases - 1 + (count - 1) * axis.dilation < size
+        for axis, (_, count), size in zip(plane, points, sizes, strict=True)
+    )
 
 
 @cache
@@ -143,10 +205,11 @@ def _forward(dtype: np.dtype[Any]) -> Compiled:
                     *(f["buffer"] + f["buffer_line"] * j, part * 2, part, ALL, channels),
                 )
             with f.loop(f["frequencies_c"]) as k:
+                first, _ = along_b(f, k)
                 f.call(
-                    f["columns"],
+                    choose(f, k, f["real_columns"], f["columns"]),
                     *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL, 0),
-                    *(half + f["half_fc"] * k, f["half_fb"], f["half_part"], ALL, channels),
+                    *(half + f["half_f"] * first, f["half_f"], f["half_part"], ALL, channels),
                 )
         f.copy(stage, f["half"] + f["half_depth"] * d, f["staged"])
     return f.compile()
@@ -160,9 +223,10 @@ def _inverse(dtype: np.dtype[Any]) -> Compiled:
         source = f["half"] + f["half_depth"] * d
         with _tiles(f, source, d) as (half, voxel, first_b, points_c, part, channels):
             with f.loop(f["frequencies_c"]) as k:
+                first, _ = along_b(f, k)
                 f.call(
-                    f["columns"],
-                    *(half + f["half_fc"] * k, f["half_fb"], f["half_part"], ALL, 0),
+                    choose(f, k, f["real_columns"], f["columns"]),
+                    *(half + f["half_f"] * first, f["half_f"], f["half_part"], ALL, 0),
                     *(f["buffer"] + k * part * 2, f["buffer_line"], part, ALL, channels),
                 )
             with f.loop(f["points_b"]) as j:

@@ -13,8 +13,6 @@ import numpy as np
 from znn_dask.kernels.jit import Compiled
 from znn_dask.kernels.loops import Loops, Value
 
-_WIDTHS = (64, 16, 4, 1)  # elements at a time: the widest as long as they fit, then the next
-
 WINDOWS = (
     *("nz", "ny", "nx", "run"),  # outputs
     *("kz", "ky", "kx"),  # voxels of a window
@@ -33,21 +31,20 @@ def maximum(dtype: np.dtype[np.floating]) -> Compiled:
     """
     code = Loops("maximum", dtype, ("x", "y"), WINDOWS, ("chosen",))
     with _lines(code) as (window, line):
-        for width, start, stop in _parts(code):
-            with code.loop(start, stop, width) as e:
-                x = code.at(code["x"], code.sum(window, e))
-                best, index = code.variable(width), code.byte_variable(width)
-                code.set(best, code.load(x, width))
-                code.set(index, code.spread_byte(0, width))
-                with _voxels(code) as (distance, voxel):
-                    value = code.load(code.at(x, distance), width)
-                    wins = code.exceeds(value, code.get(best))
-                    code.set(best, code.choose(wins, value, code.get(best)))
-                    this = code.spread_byte(voxel, width)
-                    code.set(index, code.choose(wins, this, code.get(index)))
-                place = code.sum(line, e)
-                code.store(code.get(best), code.at(code["y"], place), width)
-                code.store(code.get(index), code.at(code["chosen"], place), width)
+        for width, e in code.parts(code["run"]):
+            x = code.at(code["x"], code.sum(window, e))
+            best, index = code.variable(width), code.byte_variable(width)
+            code.set(best, code.load(x, width))
+            code.set(index, code.spread_byte(0, width))
+            with _voxels(code) as (distance, voxel):
+                value = code.load(code.at(x, distance), width)
+                wins = code.exceeds(value, code.get(best))
+                code.set(best, code.choose(wins, value, code.get(best)))
+                this = code.spread_byte(voxel, width)
+                code.set(index, code.choose(wins, this, code.get(index)))
+            place = code.sum(line, e)
+            code.store(code.get(best), code.at(code["y"], place), width)
+            code.store(code.get(index), code.at(code["chosen"], place), width)
     return code.compile()
 
 
@@ -59,15 +56,14 @@ def scatter(dtype: np.dtype[np.floating]) -> Compiled:
     """
     code = Loops("scatter", dtype, ("g", "dx"), WINDOWS, ("chosen",))
     with _lines(code) as (window, line), _voxels(code) as (distance, voxel):
-        for width, start, stop in _parts(code):
-            with code.loop(start, stop, width) as e:
-                place = code.sum(line, e)
-                target = code.at(code["dx"], code.sum(window, distance, e))
-                chosen = code.load_bytes(code.at(code["chosen"], place), width)
-                here = code.equal(chosen, code.spread_byte(voxel, width))
-                value = code.load(code.at(code["g"], place), width)
-                value = code.choose(here, value, code.zero(width))
-                code.store(code.add(code.load(target, width), value), target, width)
+        for width, e in code.parts(code["run"]):
+            place = code.sum(line, e)
+            target = code.at(code["dx"], code.sum(window, distance, e))
+            chosen = code.load_bytes(code.at(code["chosen"], place), width)
+            here = code.equal(chosen, code.spread_byte(voxel, width))
+            value = code.load(code.at(code["g"], place), width)
+            value = code.choose(here, value, code.zero(width))
+            code.store(code.add(code.load(target, width), value), target, width)
     return code.compile()
 
 
@@ -95,12 +91,3 @@ def _voxels(code: Loops) -> Iterator[tuple[Value, Value]]:
     ):
         distance = code.dot((z, y, x), code.arguments("tz", "ty", "tx"))
         yield distance, code.sum(code.product(code.sum(code.product(x, ky), y), kz), z)
-
-
-def _parts(code: Loops) -> Iterator[tuple[int, Value, Value]]:
-    """(width, start, stop) of the parts of a run that are worked on `width` elements at a time."""
-    start: Value = 0
-    for width in _WIDTHS:
-        stop = code.sum(start, code.whole(code.difference(code["run"], start), width))
-        yield width, start, stop
-        start = stop

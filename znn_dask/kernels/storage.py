@@ -58,7 +58,7 @@ def forward_scratch(convolution: Convolution, block: Box) -> int:
     product = forward_product(convolution, block)
     if isinstance(convolution, WholeMap):  # as many points as spectra, of inputs or of outputs
         return max(input_spectrum_bytes(convolution), 2 * product)
-    return product + min(product, _PART_BYTES)
+    return product + min(product, _PART_BYTES) + _tiled_scratch(convolution)
 
 
 def backward_scratch(convolution: Convolution, block: Box) -> int:
@@ -68,7 +68,7 @@ def backward_scratch(convolution: Convolution, block: Box) -> int:
         return product + max(product, gradient_spectrum_bytes(convolution))
     if convolution.transforms:
         product = input_spectrum_bytes(convolution, block)
-        return product + min(product, _PART_BYTES)
+        return product + min(product, _PART_BYTES) + _tiled_scratch(convolution)
     inputs = box_shape(convolution.input_box(block))
     if planes := _plane_bytes(convolution, inputs, convolution.channels[0]):
         return sum(convolution.channels) * planes
@@ -92,7 +92,7 @@ def kernel_gradient_scratch(convolution: Convolution, channels: slice) -> int:
         spectra = sums + input_spectrum_bytes(convolution)
         return math.ceil(share * (spectra + kernels) + sums / convolution.channels[0])
     sums = kernel_spectrum_bytes(convolution) if convolution.transforms else kernels
-    return math.ceil(share * (sums + kernels))
+    return math.ceil(share * (sums + 2 * kernels + _tiled_scratch(convolution)))
 
 
 def code_bytes(convolutions: Iterable[Convolution], *, training: bool) -> int:
@@ -119,6 +119,10 @@ def _plane_bytes(convolution: Convolution, inputs: Triple, lanes: int) -> int:
     if convolution.transforms or not narrow_layer:
         return 0
     return math.prod(inputs) * convolution.dtype.itemsize
+
+
+def _tiled_scratch(convolution: Convolution) -> int:
+    return convolution.kernel_scratch if isinstance(convolution, Tiled) else 0
 
 
 def _kernel_bytes(convolution: Convolution) -> int:

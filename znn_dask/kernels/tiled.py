@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from znn_dask.kernels import depth, planes
+from znn_dask.kernels import depth, kernel_planes, planes
 from znn_dask.kernels.codelets import Points
-from znn_dask.kernels.depth import odd_lines
 from znn_dask.kernels.geometry import AxisTiles, Box, Triple, box_shape, whole
+from znn_dask.kernels.kernel_planes import Axes, odd_lines
 from znn_dask.kernels.memory import aligned_copy, empty, zeros
 from znn_dask.kernels.shape import ConvolutionShape
 from znn_dask.kernels.tiles import TileGrid
@@ -87,10 +86,10 @@ class Tiled(ConvolutionShape):
         )
 
     @cached_property
-    def plane_frequencies(self) -> tuple[int, int]:
-        """Frequencies of a plane along b and c."""
-        _, b, c = self.axes
-        return (self.tile[b], self.tile[c] // 2 + 1)
+    def plane_frequencies(self) -> int:
+        """Frequencies of a plane that no others mirror."""
+        b, c = self._plane
+        return planes.Frequencies(b.edge, c.edge).count
 
     def rows(self) -> tuple[int, int]:
         axis = self.grid.row_axis
@@ -107,7 +106,8 @@ class Tiled(ConvolutionShape):
         return self._half_spectrum(_length(outputs), self.plane_tiles, self.channels[1])
 
     def allocate_kernel_spectrum(self) -> np.ndarray:
-        return self._half_spectrum(self.kernel[self.axes[0]], *self.channels)
+        """Room for the kernels transformed along one axis: see `kernel_planes`."""
+        return kernel_planes.allocate(self._axes, *self.channels, self.dtype)
 
     def input_spectrum(self, x: np.ndarray, block: Box, out: np.ndarray) -> None:
         inputs = self._inputs(block)
@@ -119,13 +119,8 @@ class Tiled(ConvolutionShape):
         planes.forward(self._plane, self._by_axes(g), outputs, self._points["outputs"])
 
     def kernel_spectrum(self, w: np.ndarray, channels: slice, out: np.ndarray) -> None:
-        part = w[:, :, :, channels]
-        kernels = empty((*self.kernel, math.prod(part.shape[3:])), self.dtype)
-        # The only place where transforms are divided by the number of points.
-        scale = self.dtype.type(1 / math.prod(self.tile))
-        np.multiply(part, scale, out=kernels.reshape(part.shape))
-        half = _kernels_in_one_row(out[:, :, :, channels])
-        planes.forward(self._kernel_plane, self._by_axes(kernels), half, self._points["kernel"])
+        part = w.transpose(*self.axes, 3, 4)[:, :, :, channels]
+        kernel_planes.to_lines(self._axes, part, out[..., channels, :])
 
     # ---- products
 
@@ -134,7 +129,7 @@ class Tiled(ConvolutionShape):
     ) -> np.ndarray:
         rows = _length(self._outputs(block))
         result = self._half_spectrum(rows, self.plane_tiles, self.channels[1])
-        depth.forward(self._depth, _at(X, self._inputs(block)), W, result)
+        depth.forward(self._axes, _at(X, self._inputs(block)), W, result)
         if accumulate is None:
             return result
         accumulate += result
@@ -150,36 +145,33 @@ class Tiled(ConvolutionShape):
         dx = zeros((*box_shape(self.input_box(block)), self.channels[0]), self.dtype)
         rows = _length(self._inputs(block))
         half = self._half_spectrum(rows, self.plane_tiles, self.channels[0])
-        depth.input_gradient(self._depth, _at(G, self._outputs(block)), W, half)
+        depth.input_gradient(self._axes, _at(G, self._outputs(block)), W, half)
         planes.inverse(self._plane, half, self._by_axes(dx), self._points["all"], add=True)
         return dx
 
     def kernel_gradient(self, X: np.ndarray, G: np.ndarray, channels: slice) -> np.ndarray:
-        shape = (channels.stop - channels.start, self.channels[1])
-        half = self._half_spectrum(self.kernel[self.axes[0]], *shape)
-        depth.kernel_gradient(self._depth, X[..., channels], G, half)
-        dw = empty((*self.kernel, math.prod(shape)), self.dtype)
-        half = _kernels_in_one_row(half)
-        points = self._points["kernel"]
-        planes.inverse(self._kernel_plane, half, self._by_axes(dw), points, add=False)
-        dw *= self.dtype.type(1 / math.prod(self.tile))
-        return dw.reshape(*self.kernel, *shape)
+        size = (_length(channels), self.channels[1])
+        lines = kernel_planes.allocate(self._axes, *size, self.dtype)
+        depth.kernel_gradient(self._axes, X[..., channels], G, lines)
+        dw = empty((*self.kernel, *size), self.dtype)
+        kernel_planes.from_lines(self._axes, lines, dw.transpose(*self.axes, 3, 4))
+        return dw
+
+    @property
+    def kernel_scratch(self) -> int:
+        """Bytes that a product takes for kernels."""
+        return kernel_planes.scratch_bytes(self._axes, *self.channels, self.dtype)
 
     # ---- shapes
 
     @cached_property
-    def _depth(self) -> AxisTiles:
-        return self.grid.axes[self.axes[0]]
+    def _axes(self) -> Axes:
+        depth, b, c = (self.grid.axes[a] for a in self.axes)
+        return (depth, b, c)
 
     @cached_property
     def _plane(self) -> planes.Plane:
-        _, b, c = (self.grid.axes[a] for a in self.axes)
-        return (b, c)
-
-    @cached_property
-    def _kernel_plane(self) -> planes.Plane:
-        """Kernels are transformed like a map that is a single tile."""
-        b, c = (AxisTiles(1, axis.kernel, 1, axis.edge) for axis in self._plane)
+        _, b, c = self._axes
         return (b, c)
 
     @cached_property
@@ -189,7 +181,6 @@ class Tiled(ConvolutionShape):
         return {
             "all": ((0, b.edge), (0, c.edge)),
             "outputs": ((b.kernel - 1, b.outputs), (c.kernel - 1, c.outputs)),
-            "kernel": ((0, b.kernel), (0, c.kernel)),
         }
 
     def _outputs(self, block: Box) -> slice:
@@ -199,8 +190,8 @@ class Tiled(ConvolutionShape):
 
     def _inputs(self, block: Box) -> slice:
         """Inputs that `block` reads along depth."""
-        outputs = self._outputs(block)
-        return slice(outputs.start, outputs.stop + (self._depth.kernel - 1) * self._depth.dilation)
+        outputs, depth = self._outputs(block), self._axes[0]
+        return slice(outputs.start, outputs.stop + (depth.kernel - 1) * depth.dilation)
 
     def _by_axes(self, array: np.ndarray) -> np.ndarray:
         """View (depth, b, c, channel) of (z, y, x, channel)."""
@@ -211,7 +202,7 @@ class Tiled(ConvolutionShape):
     def _half_spectrum(self, depth: int, rows: int, columns: int) -> np.ndarray:
         """Array (frequencies of the plane, depth, 2, rows, columns), see `planes`. In memory the
         planes lie one after the other."""
-        item, frequencies = self.dtype.itemsize, self._frequencies
+        item, frequencies = self.dtype.itemsize, self.plane_frequencies
         one = 2 * rows * columns * item  # bytes from one frequency of a plane to the next
         if one >= _WORTH_PADDING:
             one = odd_lines(one)
@@ -219,10 +210,6 @@ class Tiled(ConvolutionShape):
         strides = (one, plane, rows * columns * item, columns * item, item)
         memory = empty((depth * plane // item,), self.dtype)
         return np.ndarray((frequencies, depth, 2, rows, columns), self.dtype, memory, 0, strides)
-
-    @cached_property
-    def _frequencies(self) -> int:
-        return math.prod(self.plane_frequencies)
 
 
 def _length(part: slice) -> int:
@@ -232,10 +219,3 @@ def _length(part: slice) -> int:
 def _at(half: np.ndarray, depth: slice) -> np.ndarray:
     """The planes `depth` of a half spectrum of the whole map, or of one that holds only them."""
     return half if half.shape[1] == _length(depth) else half[:, depth]
-
-
-def _kernels_in_one_row(half: np.ndarray) -> np.ndarray:
-    """View (.., 1, in * out) of (.., in, out)."""
-    *others, rows, columns = half.shape
-    *steps, row, column = half.strides
-    return as_strided(half, (*others, 1, rows * columns), (*steps, rows * row, column))

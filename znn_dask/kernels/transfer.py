@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from znn_dask.kernels.memory import empty
+from znn_dask.kernels import transfer_code
+from znn_dask.kernels.memory import empty, zeros
 
 Floats = NDArray[np.floating]
 
@@ -23,29 +24,41 @@ class TransferFunction:
 
     name: str
     args: tuple[float, ...]
-    _apply: Callable[..., None]  # (x, *args), in place
-    _differentiate: Callable[..., None]  # (g, f, out, *args); out may be g
 
     def forward(self, x: Floats, bias: Floats) -> Floats:
-        """Add `bias` (c,) to `x` (z, y, x, c), apply the function, both in place; returns `x`."""
+        """Add `bias` (c,) to `x` (z, y, x, c), apply the function, both in place; returns `x`.
+
+        Voxels of a line must be contiguous.
+        """
         row = np.ascontiguousarray(np.broadcast_to(bias.astype(x.dtype), x.shape[2:]))
+        if self.name in transfer_code.FORMULAS:
+            code = transfer_code.forward(x.dtype, self.name, self.args)
+            code.given((*_lines(x), *_steps(x)))(x.ctypes.data, row.ctypes.data)
+            return x
+        apply, _ = _FUNCTIONS[self.name]
         for planes in _chunks(x.shape):
             part = x[planes]
             np.add(part, row, out=part)
-            self._apply(part, *self.args)
+            apply(part, *self.args)
         return x
 
-    def backward(self, g: Floats, f: Floats, out: Floats | None = None) -> Floats:
-        """Gradient with respect to the sum before the function, (z, y, x, c).
+    def backward(self, g: Floats, f: Floats) -> Floats:
+        """Gradient (c,) of the biases; `g` becomes that of the sum before the function, in place.
 
-        `g` is the gradient of the output `f` that `forward` returned. Writes to `out`, which may be
-        `g` itself, or to a fresh array.
+        `g` (z, y, x, c) is the gradient of the output `f` that `forward` returned; voxels of their
+        lines must be contiguous. Lines are added in the dtype of `g`, the lines' sums in float64.
         """
-        if out is None:
-            out = empty(g.shape, g.dtype)
-        for planes in _chunks(g.shape):
-            self._differentiate(g[planes], f[planes], out[planes], *self.args)
-        return out
+        if self.name in transfer_code.FORMULAS:
+            sums = zeros((g.shape[0], *g.shape[2:]), g.dtype)
+            code = transfer_code.backward(g.dtype, self.name, self.args)
+            call = code.given((*_lines(g), *_steps(g), *_steps(f)))
+            call(g.ctypes.data, f.ctypes.data, sums.ctypes.data)
+        else:
+            _, differentiate = _FUNCTIONS[self.name]
+            for planes in _chunks(g.shape):
+                differentiate(g[planes], f[planes], *self.args)
+            sums = np.add.reduce(g, axis=1)
+        return sums.sum(axis=(0, 1), dtype=np.float64).astype(g.dtype)
 
 
 def transfer(name: str, args: Sequence[float] = ()) -> TransferFunction:
@@ -57,25 +70,26 @@ def transfer(name: str, args: Sequence[float] = ()) -> TransferFunction:
 
     Raises ValueError for an unknown name or too many arguments.
     """
-    if name not in _FUNCTIONS:
-        raise ValueError(f"unknown transfer function {name!r}; known: {', '.join(_FUNCTIONS)}")
-    defaults, apply, differentiate = _FUNCTIONS[name]
+    if name not in _DEFAULTS:
+        raise ValueError(f"unknown transfer function {name!r}; known: {', '.join(_DEFAULTS)}")
+    defaults = _DEFAULTS[name]
     if len(args) > len(defaults):
         raise ValueError(
             f"transfer function {name!r} has {len(args)} arguments {tuple(args)} and takes at most "
             f"{len(defaults)}; correct function_args"
         )
-    resolved = (*map(float, args), *defaults[len(args) :])
-    return TransferFunction(name, resolved, apply, differentiate)
+    return TransferFunction(name, (*map(float, args), *defaults[len(args) :]))
 
 
-def bias_gradient(g: Floats) -> Floats:
-    """Gradient (c,) of the biases: sum over the voxels of `g` (z, y, x, c) after `backward`.
+def _lines(x: Floats) -> tuple[int, int, int]:
+    """Lines (z, y) of a map and the elements of one."""
+    nz, ny, nx, channels = x.shape
+    return (nz, ny, nx * channels)
 
-    Lines are added in the dtype of `g`, the lines' sums in float64.
-    """
-    lines = np.add.reduce(g, axis=1)
-    return lines.sum(axis=(0, 1), dtype=np.float64).astype(g.dtype)
+
+def _steps(x: Floats) -> tuple[int, int]:
+    """Elements from one line to the next along z and y."""
+    return (x.strides[0] // x.itemsize, x.strides[1] // x.itemsize)
 
 
 def _chunks(shape: tuple[int, ...]) -> Iterator[slice]:
@@ -85,41 +99,19 @@ def _chunks(shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, shape[0], step))
 
 
-def _linear(x: Floats, a: float, b: float) -> None:
-    if a != 1:
-        np.multiply(x, a, out=x)
-    if b != 0:
-        np.add(x, b, out=x)
-
-
-def _linear_gradient(g: Floats, f: Floats, out: Floats, a: float, b: float) -> None:
-    np.multiply(g, a, out=out)
-
-
-def _rectify(x: Floats) -> None:
-    np.maximum(x, 0, out=x)
-
-
-def _rectify_gradient(g: Floats, f: Floats, out: Floats) -> None:
-    # a float mask: numpy multiplies floats by booleans more slowly
-    positive = empty(g.shape, g.dtype)
-    np.greater(f, 0, out=positive)
-    np.multiply(g, positive, out=out)
-
-
 def _tanh(x: Floats, a: float, b: float) -> None:
     np.multiply(x, b, out=x)
     np.tanh(x, out=x)
     np.multiply(x, a, out=x)
 
 
-def _tanh_gradient(g: Floats, f: Floats, out: Floats, a: float, b: float) -> None:
+def _tanh_gradient(g: Floats, f: Floats, a: float, b: float) -> None:
     slope, factor = empty(f.shape, f.dtype), empty(f.shape, f.dtype)
     np.subtract(a, f, out=slope)
     np.add(a, f, out=factor)
     np.multiply(slope, factor, out=slope)
     np.multiply(slope, b / a, out=slope)
-    np.multiply(g, slope, out=out)
+    np.multiply(g, slope, out=g)
 
 
 def _soft_sign(x: Floats) -> None:
@@ -129,12 +121,12 @@ def _soft_sign(x: Floats) -> None:
     np.divide(x, divisor, out=x)
 
 
-def _soft_sign_gradient(g: Floats, f: Floats, out: Floats) -> None:
+def _soft_sign_gradient(g: Floats, f: Floats) -> None:
     slope = empty(f.shape, f.dtype)
     np.abs(f, out=slope)
     np.subtract(1, slope, out=slope)
     np.multiply(slope, slope, out=slope)
-    np.multiply(g, slope, out=out)
+    np.multiply(g, slope, out=g)
 
 
 def _logistics(x: Floats) -> None:
@@ -147,23 +139,30 @@ def _logistics(x: Floats) -> None:
     np.reciprocal(x, out=x)
 
 
-def _logistics_gradient(g: Floats, f: Floats, out: Floats) -> None:
+def _logistics_gradient(g: Floats, f: Floats) -> None:
     slope = empty(f.shape, f.dtype)
     np.subtract(1, f, out=slope)
     np.multiply(slope, f, out=slope)
-    np.multiply(g, slope, out=out)
+    np.multiply(g, slope, out=g)
 
 
-def _identity_gradient(g: Floats, f: Floats, out: Floats) -> None:
-    np.copyto(out, g)
+def _identity_gradient(g: Floats, f: Floats) -> None:
+    """As it is."""
 
 
-# name -> default arguments, function, gradient
-_FUNCTIONS: dict[str, tuple[tuple[float, ...], Callable[..., None], Callable[..., None]]] = {
-    "linear": ((1.0, 0.0), _linear, _linear_gradient),
-    "rectify_linear": ((), _rectify, _rectify_gradient),
-    "tanh": ((1.0, 1.0), _tanh, _tanh_gradient),
-    "soft_sign": ((), _soft_sign, _soft_sign_gradient),
-    "logistics": ((), _logistics, _logistics_gradient),
-    "forward_logistics": ((), _logistics, _identity_gradient),
+_DEFAULTS: dict[str, tuple[float, ...]] = {
+    "linear": (1.0, 0.0),
+    "rectify_linear": (),
+    "tanh": (1.0, 1.0),
+    "soft_sign": (),
+    "logistics": (),
+    "forward_logistics": (),
+}
+
+# name -> function (x, *args) and gradient (g, f, *args), in place; the others are compiled
+_FUNCTIONS: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {
+    "tanh": (_tanh, _tanh_gradient),
+    "soft_sign": (_soft_sign, _soft_sign_gradient),
+    "logistics": (_logistics, _logistics_gradient),
+    "forward_logistics": (_logistics, _identity_gradient),
 }

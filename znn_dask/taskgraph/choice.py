@@ -29,9 +29,7 @@ from znn_dask.taskgraph.layers import Layers, compile_layers, trained_nodes
 
 # A block is one task: long enough that starting it costs nothing, short enough to share out.
 _BLOCK_SECONDS = 1e-3
-_MOST_BLOCKS = 8
 _FRAGMENTS_PAY = 0.85  # share of the multiplications that are left where fragments are worth it
-_AS_GOOD = 0.01  # what the cost table may err by when two tiles are compared
 _NARROWEST_CHANNELS = 8  # matrix products with fewer rows run at a fraction of the speed
 
 
@@ -134,12 +132,9 @@ class ConvLayer:
 
     def predicted(self, method: Method) -> float:
         """Counted seconds by `method` on two threads."""
-        convolution = self.bind(method)
-        cost = costs.cost(convolution)
-        # Work on kernels is cut by channels, whatever the tile; a forward pass has none.
-        kernels = cost.kernel_gradient + cost.kernel_spectrum if self.training else 0.0
-        passes = cost.update(self.onward) - kernels if self.training else cost.forward
-        return on_two_threads(convolution, passes, kernels)
+        return costs.predicted(
+            self.bind(method), training=self.training, input_gradient=self.onward
+        )
 
 
 def conv_layers(
@@ -164,18 +159,6 @@ def conv_layers(
     return found
 
 
-def block_rows(convolution: Convolution) -> int:
-    """Blocks that a map may be cut into at most."""
-    axis, step = convolution.rows()
-    return min(_MOST_BLOCKS, -(-convolution.output_size[axis] // step))
-
-
-def on_two_threads(convolution: Convolution, passes: float, kernels: float) -> float:
-    """Seconds of a convolution on two threads, from those of its passes and of the work on its
-    kernels on one: passes are shared by rows of tiles, and a single row leaves one thread idle."""
-    return passes / min(block_rows(convolution), 2) + kernels / 2
-
-
 def default_method(layer: ConvLayer, algorithm: str = "auto") -> Method:
     """The fastest method by the cost table, or the fastest by one `algorithm`."""
     shape = layer.shape
@@ -183,15 +166,13 @@ def default_method(layer: ConvLayer, algorithm: str = "auto") -> Method:
         return Method("direct")
     if algorithm == "fft":
         return Method("fft")
+    at = (shape.output_size, shape.kernel, shape.dilation, shape.channels)
     if algorithm == "auto":
-        chosen, _ = costs.choose_algorithm(
-            *(shape.output_size, shape.kernel, shape.dilation, shape.channels),
-            training=layer.training,
-            input_gradient=layer.onward,
+        return Method(
+            *costs.choose_algorithm(*at, training=layer.training, input_gradient=layer.onward)
         )
-        if chosen != "tiled":
-            return Method(chosen)
-    return Method("tiled", _shared_tile(layer))
+    tile = costs.default_tile(*at, training=layer.training, input_gradient=layer.onward)
+    return Method("tiled", tile)
 
 
 def _with_blocks(layer: ConvLayer, method: Method) -> ConvolutionArithmetic:
@@ -200,22 +181,6 @@ def _with_blocks(layer: ConvLayer, method: Method) -> ConvolutionArithmetic:
     most = max(1, channels // _NARROWEST_CHANNELS)
     blocks = _block_count(cost.kernel_gradient + cost.kernel_spectrum, most)
     return ConvolutionArithmetic(*method, -(-channels // blocks))
-
-
-def _shared_tile(layer: ConvLayer) -> Triple:
-    """The fastest tile for two threads, which share forward and backward pass by rows of tiles.
-
-    A tile may be the fastest on one core and leave a single row, on which one thread works while
-    the other waits. Among tiles as good as equal, the one with most rows.
-    """
-    shape = layer.shape
-    judged = []
-    for tile in costs.tile_candidates(shape.output_size, shape.kernel, shape.dilation):
-        method = Method("tiled", tile)
-        judged.append((layer.predicted(method), block_rows(layer.bind(method)), tile))
-    least = min(seconds for seconds, _, _ in judged)
-    good = (each for each in judged if each[0] <= least * (1 + _AS_GOOD))
-    return min(good, key=lambda each: (-each[1], each[0], each[2]))[2]
 
 
 def _cuts(network: Network, draft: Arithmetic) -> dict[str, tuple[int, int, int]]:
@@ -263,4 +228,4 @@ def _fragments(layers: Layers, node: str, axis: int) -> int:
 
 
 def _block_count(seconds: float, most: int) -> int:
-    return max(1, min(most, _MOST_BLOCKS, int(seconds / _BLOCK_SECONDS)))
+    return max(1, min(most, costs.MOST_BLOCKS, int(seconds / _BLOCK_SECONDS)))

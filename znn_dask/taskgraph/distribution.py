@@ -4,7 +4,7 @@ Patches are spread evenly, neighbours on one worker; a worker computes its patch
 gradients travel and every worker makes the same update (`cluster_schedule.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from znn_dask.taskgraph.cluster_schedule import (
     simulate_cluster,
 )
 from znn_dask.taskgraph.plan import Plan
-from znn_dask.taskgraph.schedule import Schedule, simulate
+from znn_dask.taskgraph.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,7 @@ class Distribution:
         """The busiest worker's."""
         if max(self.patches) == 1:
             return self.plan.schedule
-        job = self.plan.machine.job_seconds
-        return simulate(
-            self.plan.tasks, self.plan.threads, patches=max(self.patches), job_seconds=job
-        )
+        return self.plan.schedule_of(max(self.patches))
 
     @cached_property
     def _cost(self) -> ReplicaCost:
@@ -138,4 +135,5 @@ def shares(workers: int, batch: int | None = None) -> tuple[int, ...]:
 
 def distribute(plan: Plan, batch: int | None = None) -> Distribution:
     """The plan's workers with their patches; raises PlanError as `shares`."""
-    return Distribution(plan, shares(plan.workers, batch))
+    patches = shares(plan.workers, batch)
+    return Distribution(replace(plan, patches=max(patches)), patches)

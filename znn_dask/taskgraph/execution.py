@@ -31,6 +31,11 @@ class Execution:
     prompt: bool = False
     steps_ahead: int = STEPS_AHEAD
 
+    def overlap(self, threads: int) -> int:
+        """Patches of a batch whose spectra may be there at a time: the next one waits until the
+        kernel gradients of the first are done. Without gaps to fill they would all pile up."""
+        return 1 if self.prompt else threads + 1
+
 
 DEFAULT = Execution()
 """Everything is kept, kernel gradients fill gaps."""

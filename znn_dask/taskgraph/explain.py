@@ -92,8 +92,6 @@ def _totals(spread: Distribution) -> Iterator[tuple[str, str]]:
         yield "patches", f"{spread.batch} in a batch: {_places(spread)}"
     yield "a Dask task holds", spread.granule
     memory = nbytes(plan.bytes) + (" for each worker" if workers > 1 else "")
-    if max(spread.patches) > 1:
-        memory += f" with one patch at a time; up to {max(spread.patches)} are under way"
     yield "predicted memory", memory
     if plan.arithmetic.fragments:
         yield "maps", _fragments(plan)

@@ -17,10 +17,14 @@ from znn_dask.taskgraph.arrays import Array, output_maps, state_arrays, tape_arr
 from znn_dask.taskgraph.execution import Execution
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.schedule import Schedule
+from znn_dask.taskgraph.steps import ALL
 from znn_dask.taskgraph.tasks import Task, TaskId
 
 _PROCESS_BYTES = 2_000_000  # what Python and the libraries take at their first use
 _THREAD_BYTES = 1_000_000  # buffers that BLAS packs matrices into, stacks, plans
+
+Times = list[tuple[float, float]]
+"""Start and end in seconds, of each step."""
 
 Interval = tuple[float, float, int]
 """Start and end in seconds, bytes."""
@@ -35,20 +39,25 @@ def peak_bytes(
     training: bool,
 ) -> int:
     """Predicted peak bytes of a worker above the idle process."""
-    arrays = [
+    of_patch = [
         *tape_arrays(layers, execution, training=training),
         *_whole_pass(output_maps(layers), tasks),
     ]
+    state = state_arrays(layers, execution)
+    runs = _runs(schedule)
+    shared = runs.pop(ALL, {})
+    intervals = list(_scratch(layers, tasks, schedule, execution, training))
+    for own in runs.values():
+        intervals += _all_lives(of_patch, {**shared, **own})
+        if len(runs) > 1:  # what each patch adds to the sum
+            until_added = {t: _joined([own[t], times]) for t, times in shared.items() if t in own}
+            intervals += _all_lives(_kernel_gradients(state), until_added)
     constant = 0
     if training:
-        arrays += state_arrays(layers, execution)
+        of_patches = {t: _joined([own[t] for own in runs.values()]) for t in runs.get(0, {})}
+        intervals += _all_lives(state, of_patches | shared)
     else:
-        constant = sum(array.bytes for array in state_arrays(layers, execution) if array.next_users)
-    runs = _runs(schedule)
-    intervals = [
-        *(interval for array in arrays for interval in _lives(array, runs)),
-        *_scratch(layers, tasks, schedule, execution, training),
-    ]
+        constant = sum(array.bytes for array in state if array.next_users)
     alive = constant + most_alive(intervals)
     pool = round((1 + SPARE_SHARE) * alive) + SPARE_BYTES
     code = storage.code_bytes(layers.convolutions.values(), training=training)
@@ -62,15 +71,43 @@ def _whole_pass(arrays: Iterable[Array], tasks: Sequence[Task]) -> Iterator[Arra
         yield Array(array.id, array.bytes, (*array.users, *last))
 
 
-def _runs(schedule: Schedule) -> Mapping[TaskId, list[tuple[float, float]]]:
-    """Task -> when it starts and ends, in each step."""
-    runs: dict[TaskId, list[tuple[float, float]]] = defaultdict(list)
-    for span in schedule.spans:
-        runs[TaskId(*span.name)].append((span.start, span.end))  # type: ignore[arg-type]
+def _kernel_gradients(state: Iterable[Array]) -> Iterator[Array]:
+    """Those of one patch, which nothing but additions needs."""
+    for array in state:
+        if array.id.kind == "kernel_gradient":
+            users = tuple(task for task in array.users if task.kind == "kernel_gradient")
+            yield Array(array.id, array.bytes, users)
+
+
+def _runs(schedule: Schedule) -> dict[int, dict[TaskId, Times]]:
+    """Patch -> task -> when it starts and ends, in each step."""
+    runs: dict[int, dict[TaskId, Times]] = defaultdict(lambda: defaultdict(list))
+    step_of: dict[TaskId, int] = {}  # of the last addition
+    for span, patch in zip(schedule.spans, schedule.patches, strict=True):
+        task = TaskId(*span.name)  # type: ignore[arg-type]
+        times, now = runs[patch][task], (span.start, span.end)
+        if patch == ALL:
+            if step_of.get(task) == span.step:  # one of several additions
+                before = times.pop()
+                now = min(now[0], before[0]), max(now[1], before[1])
+            step_of[task] = span.step
+        times.append(now)
     return runs
 
 
-def _lives(array: Array, runs: Mapping[TaskId, list[tuple[float, float]]]) -> Iterator[Interval]:
+def _joined(each: Sequence[Times]) -> Times:
+    """From the first start to the last end, in each step."""
+    return [
+        (min(start for start, _ in times), max(end for _, end in times))
+        for times in zip(*each, strict=True)
+    ]
+
+
+def _all_lives(arrays: Iterable[Array], runs: Mapping[TaskId, Times]) -> Iterator[Interval]:
+    return (life for array in arrays for life in _lives(array, runs))
+
+
+def _lives(array: Array, runs: Mapping[TaskId, Times]) -> Iterator[Interval]:
     """The life of an array in each step; of those of the state also before the first."""
     users = [runs[task] for task in array.users]
     after = [runs[task] for task in array.next_users]

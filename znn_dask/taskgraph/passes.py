@@ -16,7 +16,6 @@ from znn_dask.kernels import memory
 from znn_dask.kernels.convolution import Convolution
 from znn_dask.kernels.geometry import Box, box_shape, intersect, relative
 from znn_dask.kernels.pooling import maxout, maxout_backward
-from znn_dask.kernels.transfer import bias_gradient
 from znn_dask.taskgraph.arrays import ArrayId, Uses
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.losses import PendingLosses
@@ -216,8 +215,8 @@ def backward_block(
     block = layers.blocks[node][b]
     g = _output_gradient(layers, tape, node, block)
     if layers.has_bias(node):
-        g = layers.transfers[node].backward(g, tape.maps[node][block], out=g)
-        tape.bias_gradients[node, b] = bias_gradient(g)
+        transfer = layers.transfers[node]
+        tape.bias_gradients[node, b] = transfer.backward(g, tape.maps[node][block])
     onward: list[str] = []
     for i, edge in enumerate(layers.network.edges_into(node)):
         if edge.name in layers.convolutions:

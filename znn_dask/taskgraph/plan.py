@@ -64,7 +64,9 @@ class Plan:
     threads
         Threads of the worker it was scheduled for.
     workers
-        Workers, with a patch of the batch each.
+        Workers.
+    patches
+        Patches of a batch on a worker; schedule and seconds are of one.
     slowness
         This machine's seconds per counted second, of tasks that nothing is known about.
     timings
@@ -83,6 +85,7 @@ class Plan:
     workers: int = 1
     timings: Timings = field(default_factory=Timings)
     execution: Execution = DEFAULT
+    patches: int = 1
     sources: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -130,11 +133,17 @@ class Plan:
     @cached_property
     def schedule(self) -> Schedule:
         """The simulated run of a few steps."""
+        return self.schedule_of(1)
+
+    def schedule_of(self, patches: int) -> Schedule:
+        """The same with several patches of a batch in a step."""
         return simulate(
             self.tasks,
             self.threads,
+            patches=patches,
             job_seconds=self.machine.job_seconds,
             steps_ahead=self.execution.steps_ahead,
+            overlap=self.execution.overlap(self.threads),
         )
 
     @cached_property
@@ -160,9 +169,9 @@ class Plan:
     @cached_property
     def bytes(self) -> int:
         """Predicted peak bytes of a worker above the idle process."""
-        return peak_bytes(
-            self.layers, self.tasks, self.schedule, self.execution, training=self.training
-        )
+        patches = min(self.patches, 2 * self.execution.overlap(self.threads))  # more are no more
+        schedule = self.schedule if patches == 1 else self.schedule_of(patches)
+        return peak_bytes(self.layers, self.tasks, schedule, self.execution, training=self.training)
 
     @cached_property
     def rows(self) -> tuple[LayerRow, ...]:
@@ -246,6 +255,7 @@ def plan(
     *,
     workers: int = 1,
     threads: int = 1,
+    patches: int = 1,
     dtype: str = "float32",
     algorithm: str = "auto",
     arithmetic: Arithmetic | None = None,
@@ -263,6 +273,8 @@ def plan(
     workers, threads
         Workers and threads of each; one patch runs on one worker, so W workers are for batches
         of W patches or more.
+    patches
+        Patches of a batch on each worker, for the memory.
     algorithm
         "auto", or "direct", "fft" or "tiled" for every convolution.
     arithmetic
@@ -291,7 +303,9 @@ def plan(
     if slowness is None:
         slowness = 1.0 if timings else calibrate()
     made = Plan(
-        *(network, arithmetic, threads, slowness, training, workers, timings), sources=sources or {}
+        *(network, arithmetic, threads, slowness, training, workers, timings),
+        sources=sources or {},
+        patches=patches,
     )
     if memory_limit is not None:  # first: a rehearsal must fit the limit too
         made = fit(made, memory_limit, algorithm)

@@ -30,7 +30,7 @@ from znn_dask.taskgraph.passes import Patch, Tape
 from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.schedule import simulate
 from znn_dask.taskgraph.state import State, UpdateRule
-from znn_dask.taskgraph.tasks import LOSS, Task, TaskId
+from znn_dask.taskgraph.tasks import LOAD, LOSS, Task, TaskId
 
 
 class NonFiniteError(ArithmeticError):
@@ -110,8 +110,12 @@ class Program:
         self._queue(["load"], tape.jobs, priority, run)
         return tape
 
-    def forward(self, state: State, tape: Tape) -> None:
-        """Queue the forward pass of a tape."""
+    def forward(self, state: State, tape: Tape, after: Iterable[Job] = ()) -> None:
+        """Queue the forward pass of a tape; it begins when `after` are done too."""
+        if after:
+            gate = Job(LOAD, 2, (*tape.priority, 0), (tape.jobs[LOAD], *after))
+            self.engine.submit([gate])
+            tape.jobs[LOAD] = gate
         readers = self._kernels_of[tape.training]
         self._prepare(state, tape.priority, Counter(e for edges in readers.values() for e in edges))
 

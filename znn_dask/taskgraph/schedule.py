@@ -27,6 +27,8 @@ class Schedule:
         Place of each task in the order in which a steady step starts them; the engine's priority.
     spans
         Every simulated job, with its thread, start, end (seconds), type and whether it was forced.
+    patches
+        The patch of each of them, `ALL` for what belongs to all patches.
     starts, ends
         Seconds when the type-1 tasks of each step began and were done.
     makespan
@@ -48,6 +50,7 @@ class Schedule:
 
     ranks: Mapping[TaskId, int]
     spans: tuple[Span, ...]
+    patches: tuple[int, ...]
     starts: tuple[float, ...]
     ends: tuple[float, ...]
     makespan: float
@@ -78,6 +81,7 @@ def simulate(
     patches: int = 1,
     job_seconds: float = Machine.job_seconds,
     steps_ahead: int = STEPS_AHEAD,
+    overlap: int | None = None,
     rule: Callable[[], Rule] = Rule,
 ) -> Schedule:
     """Run `steps` steps on `threads` simulated threads by ZNN's rule.
@@ -95,10 +99,13 @@ def simulate(
         What the engine spends on a task besides its arithmetic.
     steps_ahead
         Steps that may be queued behind the one that is under way.
+    overlap
+        Patches of a step whose kernel gradients may be missing at a time (`Execution.overlap`);
+        without it all of them.
     rule
         Another policy than ZNN's, for comparison.
     """
-    step = Step(tasks, patches, job_seconds)
+    step = Step(tasks, patches, job_seconds, overlap or patches)
     run = _Run(step, steps, rule(), steps_ahead)
     run.go(threads)
     first, last = min(1, steps - 1), max(steps - 2, 0)
@@ -109,6 +116,7 @@ def simulate(
     return Schedule(
         ranks={task: rank for rank, task in enumerate(run.order[first])},
         spans=tuple(run.spans),
+        patches=tuple(run.patches),
         starts=tuple(run.starts),
         ends=tuple(run.ends),
         makespan=makespan,
@@ -137,6 +145,7 @@ class _Run:
         self.starts = [0.0] * steps
         self.ends = [0.0] * steps
         self.spans: list[Span] = []
+        self.patches: list[int] = []
 
     def go(self, threads: int) -> None:
         """Until all steps are done."""
@@ -162,6 +171,7 @@ class _Run:
             self.starts[step] = self.starts[step] or clock
         span = Span(thread, clock, clock + seconds, job.name, job.type, job.forced, step)
         self.spans.append(span)
+        self.patches.append(self._step.patches[i])
         self.order[step].setdefault(self._step.tasks[i].id)
         return seconds
 
@@ -187,7 +197,7 @@ class _Run:
         for i, task in enumerate(self._step.tasks):
             needs = [jobs[need] for need in self._step.needs[i]]
             needs += [previous[need] for need in self._step.needs_previous[i] if previous]
-            priority = (number, self._step.patches[i], self._place[i])
+            priority = (number, max(self._step.patches[i], 0), self._place[i])
             job = Job(task.id, task.type, priority, needs)
             jobs.append(job)
             self._origin[job] = number, i

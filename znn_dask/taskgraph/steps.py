@@ -11,11 +11,14 @@ from functools import cached_property
 
 import numpy as np
 
-from znn_dask.taskgraph.tasks import Task, TaskId
+from znn_dask.taskgraph.tasks import LOAD, Task, TaskId
 
 _RENEWING = frozenset({"update", "bias_update", "kernel_spectrum"})
 _SUMMED = frozenset({"kernel_gradient", "bias_gradient"})
 _ADDITION = 3 / 8  # three passes over a kernel, where its update makes eight
+
+ALL = -1
+"""Stands for a patch where a task belongs to all patches of a step."""
 
 
 class Step:
@@ -27,14 +30,16 @@ class Step:
         Every task once per patch, additions (under the name of what they add), and what renews
         the kernels once.
     patches
-        The patch that each belongs to; 0 for what belongs to all.
+        The patch that each belongs to; `ALL` for what belongs to all, such as additions.
     needs, needs_previous
         Numbers of the tasks of this step and of the step before that each waits for.
     seconds
         Of each task, with `job_seconds` for the engine.
     """
 
-    def __init__(self, tasks: Sequence[Task], patches: int, job_seconds: float) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], patches: int, job_seconds: float, overlap: int = 1
+    ) -> None:
         self.tasks: list[Task] = []
         self.patches: list[int] = []
         self.needs: list[list[int]] = []
@@ -49,16 +54,24 @@ class Step:
             found = ([total[n]] if n in total else [at[n] for at in of_patch] for n in needs)
             return [number for numbers in found for number in numbers]
 
-        for task in tasks:
-            if task.id.kind in _RENEWING:
-                total[task.id] = self._add(task, 0, of_all(task.needs))
-                continue
-            for patch, own in enumerate(of_patch):
-                needs = [own[need] if need in own else total[need] for need in task.needs]
-                own[task.id] = self._add(task, patch, needs)
-            if task.id.kind in _SUMMED:
-                numbers = [own[task.id] for own in of_patch]
-                total[task.id] = self._sum(task, numbers, update_seconds.get(task.id[1:], 0.0))
+        for first in range(0, patches, overlap):
+            chunk = range(first, min(first + overlap, patches))
+            last = chunk.stop == patches
+            for task in tasks:
+                if task.id.kind in _RENEWING:
+                    if last:
+                        total[task.id] = self._add(task, ALL, of_all(task.needs))
+                    continue
+                for patch in chunk:
+                    own = of_patch[patch]
+                    needs = [own[need] if need in own else total[need] for need in task.needs]
+                    if task.id == LOAD and patch >= overlap:
+                        before = of_patch[patch - overlap].items()
+                        needs += [number for name, number in before if name.kind in _SUMMED]
+                    own[task.id] = self._add(task, patch, needs)
+                if last and task.id.kind in _SUMMED:
+                    numbers = [own[task.id] for own in of_patch]
+                    total[task.id] = self._sum(task, numbers, update_seconds.get(task.id[1:], 0.0))
         known = {task.id for task in tasks}
         for number, task in enumerate(self.tasks):
             self.needs_previous[number] = of_all(n for n in task.needs_previous if n in known)
@@ -73,7 +86,7 @@ class Step:
         while len(numbers) > 1:
             pairs = [numbers[i : i + 2] for i in range(0, len(numbers), 2)]
             addition = Task(task.id, (), seconds=_ADDITION * seconds)
-            numbers = [self._add(addition, 0, p) if len(p) > 1 else p[0] for p in pairs]
+            numbers = [self._add(addition, ALL, p) if len(p) > 1 else p[0] for p in pairs]
         return numbers[0]
 
     def _add(self, task: Task, patch: int, needs: list[int]) -> int:

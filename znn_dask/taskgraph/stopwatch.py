@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from znn_dask.kernels import memory
+from znn_dask.kernels import costs, memory
 from znn_dask.kernels.denormals import denormals_flushed
 from znn_dask.kernels.geometry import blocks
 from znn_dask.taskgraph.arithmetic import Method
-from znn_dask.taskgraph.choice import ConvLayer, block_rows, on_two_threads
+from znn_dask.taskgraph.choice import ConvLayer
 from znn_dask.taskgraph.timings import Round
 
 Rounds = tuple[Round, ...]
@@ -58,7 +58,7 @@ def measure(layer: ConvLayer, methods: Sequence[Method], seconds: float) -> dict
 
 def _typical(layer: ConvLayer, method: Method, rounds: Sequence[Round]) -> float:
     convolution = layer.bind(method)
-    return statistics.median(on_two_threads(convolution, *taken) for taken in rounds)
+    return statistics.median(costs.on_two_threads(convolution, *taken) for taken in rounds)
 
 
 def _sample(run: Callable[[], Round]) -> Round:
@@ -94,7 +94,7 @@ class _Maps:
         """
         conv, x, w = self._layer.bind(method), self._x, self._w
         onward, training = self._layer.onward, self._layer.training
-        parts = blocks(conv.output_size, *conv.rows(), min(2, block_rows(conv)))
+        parts = blocks(conv.output_size, *conv.rows(), min(2, costs.block_rows(conv)))
         gradients = [memory.aligned_copy(self._g[part]) for part in parts]
         channels = slice(0, conv.channels[0])
         clock = time.thread_time

@@ -28,7 +28,6 @@ from znn_dask.taskgraph.choice import (
     choose_arithmetic,
     conv_layers,
     default_method,
-    on_two_threads,
 )
 from znn_dask.taskgraph.contest import FEWEST_ROUNDS, advantage, winner
 from znn_dask.taskgraph.plan_file import PlanFile, Source, write_plan
@@ -223,6 +222,6 @@ def _judge(layer: ConvLayer, known: Mapping[str, Rounds]) -> Contest:
     for text, rounds in known.items():
         method = Method.parse(text)
         convolution = layer.bind(method)
-        seconds[method] = tuple(on_two_threads(convolution, *taken) for taken in rounds)
+        seconds[method] = tuple(costs.on_two_threads(convolution, *taken) for taken in rounds)
     best = winner(default, seconds) if default in seconds else default
     return Contest(layer, default, best, seconds)

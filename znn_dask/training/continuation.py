@@ -33,9 +33,20 @@ def check_continuation(saved: CheckpointState, new: CheckpointState) -> None:
         warnings.warn(changed, ClusterWarning, stacklevel=3)
 
 
-def kept_arithmetic(saved: CheckpointState, asked: Arithmetic | None) -> Arithmetic:
-    """The arithmetic of a checkpoint, which decides its bits; warns where another is asked for."""
+def kept_arithmetic(saved: CheckpointState, asked: Arithmetic | None, dtype: str) -> Arithmetic:
+    """The arithmetic of a checkpoint, which decides its bits; warns where another is asked for.
+
+    Raises
+    ------
+    ValueError
+        If it is not of `dtype`.
+    """
     kept = Arithmetic.from_dict(saved.plan)
+    if kept.dtype != dtype:
+        raise ValueError(
+            f"cannot resume: dtype is {dtype}, the checkpoint has {kept.dtype}; give "
+            f"dtype={kept.dtype} or start a new training"
+        )
     if asked is not None and asked != kept:
         warnings.warn(
             f"going on with the checkpoint's arithmetic {kept.digest}; the plan's, {asked.digest}, "

@@ -164,11 +164,12 @@ class Trainer:
         if arithmetic is not None:
             check_arithmetic(arithmetic, self.network, output_size, dtype)
         if saved is not None:
-            arithmetic = kept_arithmetic(saved, arithmetic)
+            arithmetic = kept_arithmetic(saved, arithmetic, dtype)
         self.plan = plan(
             self.network,
             output_size,
             threads=cores(),
+            patches=batch,
             dtype=dtype,
             algorithm=algorithm,
             arithmetic=arithmetic,
@@ -213,7 +214,7 @@ class Trainer:
         if self.step >= updates:
             return self.curve
         warn_about(self.client, batch=self.batch)
-        self.plan = fit_workers(self.plan, self.client)
+        self.plan = fit_workers(self.plan, self.client, self.batch)
         spec = TrainingSpec(
             *(self.network, self.plan.arithmetic, self.loss, self.source, self.seed, self.batch),
             *(self.validation, self.plan.execution),
