@@ -41,6 +41,14 @@ def kernel_spectrum_bytes(convolution: Convolution) -> int:
     return requested_bytes(convolution.allocate_kernel_spectrum)
 
 
+def spectra_bytes(convolution: Convolution) -> int:
+    """Of all spectra of a step: of kernels, input and gradient; 0 where there are none."""
+    if not convolution.transforms:
+        return 0
+    maps = input_spectrum_bytes(convolution) + gradient_spectrum_bytes(convolution)
+    return kernel_spectrum_bytes(convolution) + maps
+
+
 def forward_product(convolution: Convolution, block: Box) -> int:
     """Of the product of spectra for a block of the output; 0 where it is the output."""
     if not convolution.transforms:
