@@ -11,9 +11,8 @@ measured / counted; `*` marks the choice of the table. `--fit` ends with the con
 import argparse
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-import numpy as np
 from networks import SECTION_9, cases
 
 from znn_dask.kernels import costs
@@ -23,8 +22,8 @@ from znn_dask.taskgraph.stopwatch import measure
 from znn_dask.taskgraph.timings import Round
 from znn_dask.taskgraph.tuning import contenders
 
-CONSTANTS = ("_LINE", "_PRODUCT", "_DIRECT", "_MEMORY", "_CALL")
-STEPS = (1.3, 1.1, 1.03)  # factors by which a constant is tried larger and smaller
+CONSTANTS = ("_LINE", "_PRODUCT", "_DIRECT", "_MEMORY", "_NEAR", "_READ", "_GATHER", "_CALL")
+STEPS = (1.25, 1.08)  # factors by which a constant is tried larger and smaller
 OUTLIER = math.log(1.5)  # errors beyond this count linearly
 
 Measured = Mapping[Method, Round]
@@ -63,31 +62,42 @@ def lines(name: str, layer: ConvLayer, measured: Measured) -> list[str]:
     return text
 
 
-def error(found: Mapping[ConvLayer, Measured]) -> float:
-    """Mean of the squared logarithms of measured / counted, outliers tamed; layers count alike."""
-    layers = []
-    for layer, measured in found.items():
-        logs = [abs(math.log(s / layer.predicted(m))) for m, s in shared(layer, measured).items()]
-        layers.append(
-            statistics.fmean(
-                each**2 if each < OUTLIER else OUTLIER * (2 * each - OUTLIER) for each in logs
-            )
-        )
-    return statistics.fmean(layers)
+class Samples:
+    """What was measured, ready to be counted again and again with other constants."""
+
+    def __init__(self, found: Mapping[ConvLayer, Measured]) -> None:
+        self._layers = [
+            (layer, [(layer.bind(m), taken) for m, taken in shared(layer, measured).items()])
+            for layer, measured in found.items()
+        ]
+
+    def counted(self) -> Iterator[list[tuple[float, float]]]:
+        """For each layer: (measured, counted) seconds of its methods."""
+        for layer, methods in self._layers:
+            passes = {"training": layer.training, "input_gradient": layer.onward}
+            yield [(taken, costs.predicted(conv, **passes)) for conv, taken in methods]
+
+    def error(self) -> float:
+        """Mean of the squared logarithms of measured / counted, outliers tamed; layers count
+        alike."""
+        layers = []
+        for pairs in self.counted():
+            logs = [abs(math.log(taken / counted)) for taken, counted in pairs]
+            tamed = [e**2 if e < OUTLIER else OUTLIER * (2 * e - OUTLIER) for e in logs]
+            layers.append(statistics.fmean(tamed))
+        return statistics.fmean(layers)
+
+    def losses(self) -> list[float]:
+        """For each layer: what the table's favourite of the methods loses to the fastest one."""
+        return [
+            min(pairs, key=lambda pair: pair[1])[0] / min(taken for taken, _ in pairs) - 1
+            for pairs in self.counted()
+        ]
 
 
-def losses(found: Mapping[ConvLayer, Measured]) -> list[float]:
-    """For each layer: what the table's favourite of the measured methods loses to the fastest."""
-    result = []
-    for layer, measured in found.items():
-        taken = shared(layer, measured)
-        result.append(taken[min(taken, key=layer.predicted)] / min(taken.values()) - 1)
-    return result
-
-
-def fit(found: Mapping[ConvLayer, Measured]) -> float:
+def fit(samples: Samples) -> None:
     """Set the constants of the table, one after the other, to where the error is least."""
-    best = error(found)
+    best = samples.error()
     for step in STEPS:
         better = True
         while better:
@@ -96,12 +106,21 @@ def fit(found: Mapping[ConvLayer, Measured]) -> float:
                 for factor in (step, 1 / step):
                     before = getattr(costs, name)
                     setattr(costs, name, before * factor)
-                    now = error(found)
+                    now = samples.error()
                     if now < best:
                         best, better = now, True
                     else:
                         setattr(costs, name, before)
-    return best
+
+
+def say(when: str, samples: Samples) -> None:
+    """How well the table does."""
+    lost = samples.losses()
+    print(
+        f"{when}: typical error {math.expm1(math.sqrt(samples.error())):.0%}; the choice loses "
+        f"{statistics.median(lost):.1%} in the median, {max(lost):.0%} at worst, and more than "
+        f"10 % in {sum(each > 0.1 for each in lost)} of {len(lost)} layers"
+    )
 
 
 def main() -> None:
@@ -121,17 +140,11 @@ def main() -> None:
         found[layer] = medians(layer, options.seconds)
         print(*lines(name, layer, found[layer]), sep="\n", flush=True)
 
-    def say(when: str, spread: float) -> None:
-        lost = losses(found)
-        print(
-            f"{when}: typical error {math.expm1(math.sqrt(spread)):.0%}; the choice loses "
-            f"{np.median(lost):.1%} in the median, {max(lost):.0%} at worst, and 10 % or more in "
-            f"{sum(each > 0.1 for each in lost)} of {len(lost)} layers"
-        )
-
-    say("constants as they are", error(found))
+    samples = Samples(found)
+    say("constants as they are", samples)
     if options.fit:
-        say("fitted", fit(found))
+        fit(samples)
+        say("fitted", samples)
         print(*(f"{name} = {getattr(costs, name):.3g}" for name in CONSTANTS), sep="\n")
 
 

@@ -154,11 +154,11 @@ def tune(
     choose_arithmetic(network, output_size, dtype, training=training, given=given)
     layers = conv_layers(network, output_size, dtype, training=training)
     free = {name: layer for name, layer in layers.items() if name not in given}
-    known = {} if refresh else stored().convolutions
+    known = stored().convolutions
     missing = {
         layer
         for layer in free.values()
-        if repr(layer) not in known and layer.shape.kernel != (1, 1, 1)
+        if layer.shape.kernel != (1, 1, 1) and (refresh or repr(layer) not in known)
     }
     measured = _measure_all(missing, seconds, progress)
     if measured:
