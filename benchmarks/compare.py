@@ -1,6 +1,7 @@
 """Whole networks in znn_dask and in PyTorch, side by side: updates, forward passes, memory.
 
     python benchmarks/compare.py [--only N4,w16] [--threads 2] [--torch PYTHON] [--write]
+    python benchmarks/compare.py --only bench --write --add      # in pieces
     python benchmarks/compare.py NET.znn --output-size Z,Y,X
 
 PyTorch computes the dilated dense equivalent with the same loss and SGD with momentum, in the
@@ -19,9 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from compare_plot import draw
+from compare_record import load, save, together
 from compare_report import Comparison, Pair, report
 from contender import Contender, Others
-from networks import Case, cases
+from networks import PATCHES, Case, cases
 from results import write_section
 from roofline import Peaks, measure_peaks
 
@@ -142,7 +144,10 @@ def chosen(options: argparse.Namespace) -> Iterator[Case]:
         return
     if options.output_size is None:
         raise ValueError(f"{options.network} is given without its output patch: --output-size")
-    z, y, x = (int(n) for n in options.output_size.split(","))
+    sizes = options.output_size.split(",")
+    if len(sizes) != 3 or not all(size.isdecimal() for size in sizes):
+        raise ValueError(f"--output-size {options.output_size} is not three numbers: give z,y,x")
+    z, y, x = map(int, sizes)
     yield Case(Path(options.network).stem, read_znn(options.network), (z, y, x))
 
 
@@ -160,11 +165,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("network", nargs="?", help="a .znn file, in place of the known networks")
     parser.add_argument("--output-size", metavar="Z,Y,X", help="output patch of that network")
-    parser.add_argument("--only", default="", help="words in the names of networks, with commas")
+    parser.add_argument("--only", default=",".join(PATCHES), help="words in names, with commas")
     parser.add_argument("--threads", type=int, default=2, help="of either side")
     parser.add_argument("--torch", metavar="PYTHON", help="an interpreter that has torch")
     parser.add_argument("--seconds", type=float, default=6.0, help="of timing each network")
     parser.add_argument("--write", action="store_true", help="into RESULTS.md, and the plot")
+    parser.add_argument("--add", action="store_true", help="to the networks written before")
     options = parser.parse_args()
     try:
         python = interpreter(options.torch)
@@ -173,11 +179,16 @@ def main() -> None:
         for case in chosen(options):
             found.append(compare(case, options.threads, python, options.seconds, several))
             print(found[-1], file=sys.stderr, flush=True)
-    except ValueError as error:
-        parser.error(str(error))
+        if not found:
+            raise ValueError(f"no network's name has any of {options.only}: see networks.py")
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"compare.py: {error}\n")
+    if options.add:
+        found = together(load(), found)
     text = report(found, one, several)
     print(text)
     if options.write:
+        save(found)
         draw(found)
         write_section("Networks beside PyTorch", text)
 

@@ -259,7 +259,7 @@ def main() -> None:
     try:
         python = interpreter(options.torch)
     except ValueError as error:
-        parser.error(str(error))
+        parser.exit(2, f"convolution.py: {error}\n")
     found: dict[str, list[Measured]] = {name: [] for name in names}
     with threadpool_limits(1), Contender(python, "torch_layer.py", 1) as torch:
         for name in names:

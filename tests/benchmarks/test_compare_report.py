@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from compare import DifferentError, check, pair, without_dropout
+from compare import DifferentError, check, main, pair, without_dropout
 from compare_plot import draw
+from compare_record import load, save, together
 from compare_report import HEADER, Comparison, Pair, against_znn, geometric_mean, report
 from marks import MARKS
 from networks import PATCHES
@@ -54,6 +55,34 @@ def test_missed_goals_are_named():
 def test_the_plot_is_drawn(tmp_path: Path):
     draw([FOUND, replace(FOUND, name="unknown")], tmp_path / "compare.png")
     assert (tmp_path / "compare.png").stat().st_size > 5000
+
+
+def test_pieces_come_together(tmp_path: Path):
+    path = tmp_path / "compare.json"
+    assert load(path) == []
+    save([FOUND, replace(FOUND, name="other")], path)
+    newer = replace(FOUND, memory=(1, 2))
+    assert together(load(path), [newer]) == [newer, replace(FOUND, name="other")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "nothing"], "no network's name has any of nothing"),
+        (["missing.znn"], "missing.znn is given without its output patch"),
+        (["missing.znn", "--output-size", "1,2"], "1,2 is not three numbers"),
+        (["missing.znn", "--output-size", "1,2,3"], "missing.znn"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    monkeypatch.setattr("compare.measure_peaks", lambda threads: PEAKS)
+    monkeypatch.setattr("sys.argv", ["compare.py", "--torch", "python", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
 
 
 def test_geometric_mean():
