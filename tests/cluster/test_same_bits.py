@@ -1,5 +1,6 @@
 """The same bits after 50 updates, however many workers and threads, in one process or several."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -8,34 +9,24 @@ import numpy as np
 import pytest
 from distributed import Client
 from random_patches import RandomPatches, random_parameters
+from small_network import NETWORK, OUTPUT
 
 from znn_dask.cluster.local import local_cluster
 from znn_dask.cluster.session import Session, losses
 from znn_dask.cluster.work import TrainingSpec
-from znn_dask.network import Network
 from znn_dask.taskgraph import choose_arithmetic
 from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.granules import FAN
 from znn_dask.taskgraph.losses import LossRecord
 from znn_dask.taskgraph.state import Parameters, UpdateRule
 
-NETWORK = (
-    Network()
-    .input()
-    .conv("c1", 4, (1, 3, 3))
-    .max_filter("p1", (1, 2, 2), (1, 2, 2))
-    .conv("c2", 5, (2, 3, 3), "tanh")
-    .dropout("d", 0.7)
-    .conv("c3", 3, (2, 2, 2), "linear", node="output")
-)
-SIZE = (2, 4, 5)
 UPDATES = 50
 Bits = tuple[Parameters, Parameters, list[LossRecord]]
 
 
 def mixed() -> Arithmetic:
     """One layer by FFT of the whole map, one by tiles, the others directly."""
-    made = {a: choose_arithmetic(NETWORK, SIZE, "float32", a) for a in ("direct", "fft", "tiled")}
+    made = {a: choose_arithmetic(NETWORK, OUTPUT, "float32", a) for a in ("direct", "fft", "tiled")}
     direct = made["direct"].convolutions
     edges = list(direct)
     chosen = {edges[1]: made["fft"].convolutions[edges[1]], edges[2]: direct[edges[2]]}
@@ -47,9 +38,10 @@ def mixed() -> Arithmetic:
 
 def fifty_updates(client: Client, batch: int, *, whole_steps: bool) -> Bits:
     """Parameters, momenta and losses; on all workers that the batch can use."""
-    source = RandomPatches(NETWORK, SIZE)
+    source = RandomPatches(NETWORK, OUTPUT)
     spec = TrainingSpec(NETWORK, mixed(), "square", source, seed=3, batch=batch)
-    rules = [UpdateRule(0.01 / (1 + i), 0.9, 0.001, 1 / (batch * 40)) for i in range(UPDATES)]
+    scale = 1 / (batch * math.prod(OUTPUT))
+    rules = [UpdateRule(0.01 / (1 + i), 0.9, 0.001, scale) for i in range(UPDATES)]
     session = Session(client, spec, whole_steps=whole_steps)
     session.start(random_parameters(NETWORK), None, 0)
     try:

@@ -1,22 +1,10 @@
-"""A small volume that a small network learns at once: bright squares between dark membranes."""
+"""A small volume that the small network learns at once: bright squares between dark membranes."""
 
 from pathlib import Path
 
 import numpy as np
 
 from znn_dask.data.volume import create_image
-from znn_dask.network import Network
-
-NETWORK = (
-    Network()
-    .input()
-    .conv("c1", 4, (1, 5, 5))
-    .max_filter("p1", (1, 2, 2), (1, 2, 2))
-    .conv("c2", 5, (2, 3, 3), "tanh")
-    .dropout("d", 0.8)
-    .conv("c3", 2, (1, 1, 1), "linear", node="output")
-)
-OUTPUT = (2, 6, 6)
 
 
 def write_volume(path: Path) -> Path:

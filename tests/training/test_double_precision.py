@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from distributed import Client
-from striped_volume import NETWORK, OUTPUT, write_volume
+from small_network import NETWORK, OUTPUT
+from striped_volume import write_volume
 
 from znn_dask.cluster.local import local_cluster
 from znn_dask.data.volume import open_array

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from distributed import Client
 from real_cluster import RealCluster, names, wait_until
-from striped_volume import NETWORK, OUTPUT, write_volume
+from small_network import NETWORK, OUTPUT
+from striped_volume import write_volume
 
 from znn_dask.cluster import crew as crew_module
 from znn_dask.cluster import session as session_module

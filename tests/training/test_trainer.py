@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
-from striped_volume import NETWORK, OUTPUT, write_volume
+from small_network import NETWORK, OUTPUT
+from striped_volume import write_volume
 
 from znn_dask.cluster import session as session_module
 from znn_dask.cluster.checks import ClusterError, ClusterWarning, check_cluster
