@@ -97,3 +97,20 @@ def test_what_lies_beyond_a_line_does_not_matter():
     spoilt[0:2, 2:5, 5:8] = True
     np.testing.assert_array_equal(np.isnan(y).all(axis=3), spoilt)
     np.testing.assert_array_equal(np.isnan(y).any(axis=3), spoilt)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    triples(3, 4, 9),
+    st.sampled_from([(8, 1), (40, 3), (33, 2), (56, 7)]),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_many_inputs_and_few_outputs(size, channels, dtype):
+    x, w, g = problem(size, (1, 1, 1), (1, 1, 1), channels, dtype)
+    y = narrow.product(x, w[0, 0, 0])
+    want = plain(x, w, g, (1, 1, 1))[0]
+    assert np.abs(y - want).max() <= TOLERANCE[dtype] * np.abs(want).max()
+    conv = make_convolution("direct", size, (1, 1, 1), (1, 1, 1), channels, dtype)
+    middle = (slice(0, size[0]), slice(size[1] // 2, size[1]), slice(0, size[2]))
+    np.testing.assert_array_equal(conv.forward(x, w, whole(size)), y)
+    np.testing.assert_array_equal(conv.forward(x, w, middle), y[middle])

@@ -2,6 +2,7 @@
 
 import gc
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from znn_dask.cluster import work
 from znn_dask.cluster.work import Context, TrainingSpec
 from znn_dask.kernels import memory
 from znn_dask.network import Network
+from znn_dask.taskgraph import passes, program
 from znn_dask.taskgraph.arrays import tape_arrays
 from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.cost import TaskCost
@@ -180,6 +182,32 @@ def test_the_table_names_tasks_that_there_are(name, mode):
         assert array.users
         assert set(array.users) <= set(ids)
         assert array.bytes >= 0
+
+
+def test_patches_of_a_batch_do_not_pile_up(monkeypatch):
+    """Without gaps to fill, a thread would leave the kernel gradients of all patches for later."""
+    net, size = NETWORKS["pooled"]
+    spec = context(net, size, "tiled", "kept")
+    spectra = weakref.WeakSet()
+    most = []
+
+    class Tape(passes.Tape):
+        __hash__ = object.__hash__
+
+        def done(self, task):
+            spectra.add(self)
+            most.append(sum(bool(tape.gradient_spectra) for tape in spectra))
+            super().done(task)
+
+    monkeypatch.setattr(program, "Tape", Tape)
+    for mode, limit in (("kept", 2), ("prompt", 1)):
+        most.clear()
+        engine = Engine(1)
+        try:
+            trained(replace(spec, batch=6, execution=execution(net, mode)), engine, 2)
+        finally:
+            engine.close()
+        assert max(most) == limit
 
 
 def test_a_superseded_state_can_be_read_again(engine):

@@ -12,6 +12,7 @@ from znn_dask.kernels.geometry import box_shape, intersect
 from znn_dask.network import read_znn
 from znn_dask.taskgraph.choice import choose_arithmetic
 from znn_dask.taskgraph.cost import TaskCost
+from znn_dask.taskgraph.execution import Execution
 from znn_dask.taskgraph.layers import Layers, compile_layers
 from znn_dask.taskgraph.tasks import LOAD, LOSS, TYPE, Task, TaskId, expand
 
@@ -161,3 +162,31 @@ def test_costs_of_blocks_add_up(layers: Layers):
     for task, once in zip(expand(layers, cost), expand(layers, single), strict=True):
         assert task.bytes == once.bytes
         assert task.seconds >= once.seconds
+
+
+def test_a_prompt_execution_goes_back_layer_by_layer(layers: Layers):
+    """Kernel gradients, then input gradients; the next kernel spectra when all is over."""
+    execution = Execution(prompt=True)
+    tasks = expand(layers, TaskCost(layers), execution=execution)
+    before = ancestors(tasks)
+    passed = {task.id for task in by_kind(tasks, "input_gradient")}
+    assert passed == {
+        TaskId("input_gradient", edge.name, b)
+        for edge in layers.network.conv_edges
+        if edge.input in layers.trained
+        for b in range(len(layers.blocks[edge.output]))
+    }
+    for task in by_kind(tasks, "input_gradient"):
+        assert task.type == 1
+        node = layers.network.edge(task.id.layer).output
+        first = {TaskId("backward", node, b) for b in range(len(layers.blocks[node]))}
+        channels = range(len(layers.channel_blocks[task.id.layer]))
+        first |= {TaskId("kernel_gradient", task.id.layer, c) for c in channels}
+        assert first <= before[task.id]
+    last = {
+        task.id
+        for task in by_kind(tasks, "kernel_gradient")
+        if layers.network.edge(task.id.layer).input not in layers.trained
+    }
+    for task in by_kind(tasks, "kernel_spectrum"):
+        assert last <= before[task.id]

@@ -71,6 +71,8 @@ class Direct(ConvolutionShape):
         x, w, size = self._region(X, self.input_box(block)), W[::-1, ::-1, ::-1], box_shape(block)
         if narrow.suits(self.channels[1], self.kernel, size, self.dtype):
             y = narrow.correlate(x, w, size, self.dilation, full=False, by_planes=_by_planes(w))
+        elif narrow.suits_product(*self.channels, self.kernel):
+            y = narrow.product(x, w[0, 0, 0])
         else:
             y = self._correlate(x, w, size, (0, 0, 0), x.shape[:3])
         if accumulate is None:
@@ -113,12 +115,13 @@ class Direct(ConvolutionShape):
         dw = zeros((*self.kernel, inputs, outputs), self.dtype)
         x_strides, g_strides = _steps(x), _steps(g)
         compiled = direct_code.kernel_gradient(
-            self.dtype, x_strides[2], inputs, outputs, *self.kernel[1:]
+            *(self.dtype, x_strides[2], inputs, outputs),
+            *(*self.kernel[1:], self.dilation[2]),
         )
         voxels = min(_CHUNK_VOXELS, _CHUNK_BYTES // (self.dtype.itemsize * (inputs + outputs)))
         for chunk in split(self.output_size, voxels):
             integers = (
-                *(*box_shape(chunk), *self.kernel, *self.dilation),
+                *(*box_shape(chunk), *self.kernel, *self.dilation[:2]),
                 *(*x_strides[:2], *g_strides[:2]),
             )
             starts = (x[self.input_box(chunk)].ctypes.data, g[chunk].ctypes.data)

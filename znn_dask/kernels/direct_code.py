@@ -213,7 +213,7 @@ def _sum_channels(
 KERNEL_GRADIENT = (
     *("nz", "ny", "nx"),  # voxels of g
     *("kz", "ky", "kx"),  # taps
-    *("sz", "sy", "sx"),  # dilation
+    *("sz", "sy"),  # dilation
     *("xz", "xy"),  # strides of x
     *("gz", "gy"),  # strides of g
 )
@@ -221,22 +221,23 @@ KERNEL_GRADIENT = (
 
 @cache
 def kernel_gradient(
-    dtype: np.dtype[np.floating], pitch: int, inputs: int, outputs: int, ky: int, kx: int
+    dtype: np.dtype[np.floating], pitch: int, inputs: int, outputs: int, ky: int, kx: int, sx: int
 ) -> Compiled:
     """dw[-d, c] += sum_p x[p + d s, c] g[p], called with x, g, dw and KERNEL_GRADIENT.
 
-    Voxels of x are `pitch` elements apart, those of g `outputs`; dw is (kz, ky, kx, inputs,
-    outputs), contiguous. The sum over p runs in raster order from zero.
+    Voxels of x are `pitch` elements apart, those of g `outputs`, taps along x `sx` voxels; dw is
+    (kz, ky, kx, inputs, outputs), contiguous. The sum over p runs in raster order from zero.
     """
     out = lanes(outputs, dtype)
     code = Loops("kernel_gradient", dtype, ("x", "g", "dw"), KERNEL_GRADIENT)
     lines, columns, channels = _together(inputs, ky, kx, out.sums)
     taps = tuple(product(range(lines), range(columns)))
     x_strides = (*code.arguments("xz", "xy"), pitch)
-    dilation = code.arguments("sz", "sy", "sx")
+    dilation = (*code.arguments("sz", "sy"), sx)
     tap_strides = [code.product(*pair) for pair in zip(dilation, x_strides, strict=True)]
     last_tap = code.difference(code.product(code["kz"], ky * kx), 1)
-    distances = [code.dot(tap, tap_strides[1:]) for tap in taps]
+    distances = [code.product(line, tap_strides[1]) for line in range(lines)]
+    offsets = [column * sx * pitch for column in range(columns)]
     for group in out.groups:
         for first, last, count in channels:
             sums = _Sums(code, out, group, len(taps) * count)
@@ -248,7 +249,7 @@ def kernel_gradient(
             ):
                 sums.clear()
                 x = code.at(code["x"], code.sum(code.dot((dz, dy, dx), tap_strides), c))
-                _sum_voxels(code, sums, x, distances, (count, pitch, outputs))
+                _sum_voxels(code, sums, x, (distances, offsets), (count, pitch, outputs))
                 targets = []
                 for i, j in taps:
                     tap = code.dot((dz, code.sum(dy, i), code.sum(dx, j)), (ky * kx, kx, 1))
@@ -278,9 +279,17 @@ def _together(
 
 
 def _sum_voxels(
-    code: Loops, sums: _Sums, x: Value, distances: Sequence[Value], shape: tuple[int, int, int]
+    code: Loops,
+    sums: _Sums,
+    x: Value,
+    taps: tuple[Sequence[Value], Sequence[int]],
+    shape: tuple[int, int, int],
 ) -> None:
-    """Rows of sums += x[p + distance, c] g[p] for each distance and channel, over all voxels p."""
+    """Rows of sums += x[p + tap, c] g[p] for each tap and channel, over all voxels p.
+
+    Taps are distances of lines and, within each of them, constant offsets of columns.
+    """
+    lines, columns = taps
     channels, pitch, outputs = shape
     x_strides, g_strides = code.arguments("xz", "xy"), code.arguments("gz", "gy")
     with code.loop(0, code["nz"]) as z, code.loop(0, code["ny"]) as y:
@@ -288,7 +297,12 @@ def _sum_voxels(
         g_line = code.at(code["g"], code.dot((z, y), g_strides))
         with code.loop(0, code["nx"]) as voxel:
             place = code.product(voxel, pitch)
-            bases = [code.base(x_line, code.sum(place, distance)) for distance in distances]
-            values = [code.at(base, k) for base in bases for k in range(channels)]
+            bases = [code.base(x_line, code.sum(place, distance)) for distance in lines]
+            values = [
+                code.at(base, column + c)
+                for base in bases
+                for column in columns
+                for c in range(channels)
+            ]
             gradient = code.base(g_line, code.product(voxel, outputs))
             sums.add_products(values, gradient, filled=False)

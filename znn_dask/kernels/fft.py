@@ -15,6 +15,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from znn_dask.kernels.memory import ALIGNMENT
 
+# Plans that a thread keeps: more than the layouts of any network, and a few kilobytes each.
+_MOST_PLANS = 512
+
 _planning = threading.Lock()
 _plans = threading.local()
 
@@ -49,6 +52,8 @@ def _execute(source: np.ndarray, target: np.ndarray, axes: tuple[int, ...], dire
     plans: dict[Any, Any] = _plans.__dict__
     entry = plans.get(key)
     if entry is None:
+        if len(plans) >= _MOST_PLANS:
+            del plans[next(iter(plans))]  # the oldest
         idle = (_stand_in(source, source_offset), _stand_in(target, target_offset))
         entry = plans[key] = (_plan(*idle, axes, direction), *idle)
     plan, idle_source, idle_target = entry

@@ -278,9 +278,6 @@ class Loops:
         """Where a is larger than zero."""
         return self._build.fcmp_ordered(">", a, self.zero(a.type.count))
 
-    def multiply(self, a: Any, b: Any) -> Any:
-        return self._build.fmul(a, b)
-
     def add(self, a: Any, b: Any) -> Any:
         return self._build.fadd(a, b)
 

@@ -1,4 +1,6 @@
-"""Direct convolution for few channels, on copies of the maps in planes (see `narrow_code`).
+"""Direct convolution for few channels, on copies of the maps in planes.
+
+The loops are in `narrow_code`, and in `lane_sums` those whose lanes are added at the end.
 
 A plane's lines follow each other at one pitch, that of the longer map, so that a tap is a shift of
 the flat index within planes. `correlate` gives the very bits of the loops for many channels.
@@ -8,12 +10,13 @@ import math
 
 import numpy as np
 
-from znn_dask.kernels import narrow_code
+from znn_dask.kernels import lane_sums, narrow_code
 from znn_dask.kernels.geometry import Triple
 from znn_dask.kernels.memory import empty, zeros
-from znn_dask.kernels.narrow_code import gradient_lanes
 
 _MOST = 8  # channels: from here on lanes along them are filled well enough
+
+_PRODUCTS = 12  # sums of `product` that are made together
 
 # Of one chunk of a kernel gradient: its maps should stay in the first-level cache.
 _CHUNK_BYTES = 1 << 14
@@ -26,6 +29,11 @@ def suits(channels: int, kernel: Triple, size: Triple, dtype: np.dtype[np.floati
         and math.prod(kernel) > 1
         and size[1] * size[2] >= narrow_code.voxel_lanes(dtype)
     )
+
+
+def suits_product(inputs: int, outputs: int, kernel: Triple) -> bool:
+    """Whether voxels of `inputs` channels are better multiplied with lanes along these."""
+    return kernel == (1, 1, 1) and outputs < _MOST and inputs >= _MOST * outputs
 
 
 def correlate(
@@ -73,7 +81,7 @@ def kernel_gradient(x: np.ndarray, g: np.ndarray, kernel: Triple, dilation: Trip
     """dw (kz, ky, kx, in, out) of maps x and g (z, y, x, channel)."""
     nz, ny, nx = g.shape[:3]
     inputs, outputs = x.shape[3], g.shape[3]
-    pitch, lanes = x.shape[2], gradient_lanes(x.dtype)
+    pitch, lanes = x.shape[2], lane_sums.summed_lanes(x.dtype)
     count = -(-((ny - 1) * pitch + nx) // lanes) * lanes
     xs = _planes(x, (0, 0), pitch, x.shape[1] * pitch, lanes)
     gs = _planes(g, (0, 0), pitch, count)
@@ -81,7 +89,7 @@ def kernel_gradient(x: np.ndarray, g: np.ndarray, kernel: Triple, dilation: Trip
     total = zeros((math.prod(kernel) * pairs, lanes), x.dtype)
     dw = empty((*kernel, inputs, outputs), x.dtype)
     span = max(lanes, _CHUNK_BYTES // (x.itemsize * (inputs + outputs)) // lanes * lanes)
-    run = narrow_code.kernel_gradient(x.dtype, inputs, outputs)
+    run = lane_sums.kernel_gradient(x.dtype, inputs, outputs)
     item = x.itemsize
     integers = (
         *(nz, count, max(1, span // count), min(span, count)),
@@ -91,6 +99,21 @@ def kernel_gradient(x: np.ndarray, g: np.ndarray, kernel: Triple, dilation: Trip
     )
     run.given(integers)(*(array.ctypes.data for array in (xs, gs, total, dw)))
     return dw
+
+
+def product(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """y (z, y, x, out) of x (z, y, x, in) and w (in, out), of many inputs and few outputs.
+
+    The lanes of a vector of inputs are added at the end.
+    """
+    x = np.ascontiguousarray(x)
+    voxels, (inputs, outputs) = math.prod(x.shape[:3]), w.shape
+    y = empty((*x.shape[:3], outputs), x.dtype)
+    block = max(1, min(voxels, _PRODUCTS // outputs))
+    run = lane_sums.product(x.dtype, inputs, outputs, block)
+    factors = np.ascontiguousarray(w.T)
+    run.given((voxels,))(x.ctypes.data, factors.ctypes.data, y.ctypes.data)
+    return y
 
 
 def _planes(

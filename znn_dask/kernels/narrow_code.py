@@ -5,8 +5,7 @@ every tap is a shift of the flat index, and a vector of voxels is multiplied by 
 kernel. At the end of each line a vector holds voxels that nobody wants.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from itertools import chain, pairwise
 
@@ -14,13 +13,6 @@ import numpy as np
 
 from znn_dask.kernels.jit import Compiled, registers
 from znn_dask.kernels.loops import Loops, Value
-
-_GRADIENT_BYTES = 64  # of a vector of sums of a kernel gradient, on every machine: it decides bits
-
-
-def gradient_lanes(dtype: np.dtype[np.floating]) -> int:
-    """Voxels whose products are added separately, up to the end, in a kernel gradient."""
-    return _GRADIENT_BYTES // dtype.itemsize
 
 
 def voxel_lanes(dtype: np.dtype[np.floating]) -> int:
@@ -30,7 +22,7 @@ def voxel_lanes(dtype: np.dtype[np.floating]) -> int:
 
 def most_vectors(outputs: int) -> int:
     """Vectors of voxels whose sums for a group of output channels fit into the registers."""
-    group = max(len(g) for g in _groups(outputs, _most_outputs()))
+    group = max(len(g) for g in groups(outputs, _most_outputs()))
     return max(1, (registers().count - 2 - group) // group)
 
 
@@ -38,10 +30,10 @@ def _most_outputs() -> int:
     return 6 if registers().count >= 32 else 3
 
 
-def _groups(count: int, most: int) -> list[range]:
+def groups(count: int, most: int) -> list[range]:
     """`count` things in groups of at most `most`, as equal as possible."""
-    groups = -(-count // most)
-    cuts = [i * count // groups for i in range(groups + 1)]
+    number = -(-count // most)
+    cuts = [i * count // number for i in range(number + 1)]
     return [range(a, b) for a, b in pairwise(cuts)]
 
 
@@ -105,7 +97,7 @@ def correlate(
     width = voxel_lanes(dtype)
     span = block * width
     pitch, (sz, sy, sx) = code["pitch"], code.arguments("sz", "sy", "sx")
-    for group in _groups(outputs, _most_outputs()):
+    for group in groups(outputs, _most_outputs()):
         sums = [[code.variable(width) for _ in range(block)] for _ in group]
         with code.loop(0, code["nz"]) as z, code.loop(0, code["count"], span) as start:
             # the last block overlaps the one before: equal values are written twice
@@ -113,12 +105,12 @@ def correlate(
             first, last = code.quotient(p, pitch), code.quotient(code.sum(p, span - 1), pitch)
             place = code.sum(code.product(z, code["yz"]), code.product(p, outputs), group[0])
             target = code.at(code["y"], place)
-            _clear(code, sums)
+            clear(code, sums)
             if by_planes:
                 _store_by_voxels(code, sums, target, outputs, add=False)
             with code.loop(*_taps(code, "z", z, z)) as dz:
                 if by_planes:
-                    _clear(code, sums)
+                    clear(code, sums)
                 with (
                     code.loop(*_taps(code, "y", first, last)) as dy,
                     code.loop(0, code["kx"]) as dx,
@@ -136,7 +128,8 @@ def correlate(
     return code.compile()
 
 
-def _clear(code: Loops, sums: Sequence[Sequence[Value]]) -> None:
+def clear(code: Loops, sums: Sequence[Sequence[Value]]) -> None:
+    """Begin all sums at zero."""
     for variable in chain(*sums):
         code.set(variable, code.zero(code.get(variable).type.count))
 
@@ -208,87 +201,3 @@ def _interleaved(code: Loops, rows: Sequence[Value]) -> list[Value]:
             vector = code.shuffle(vector, row, lanes)
         vectors.append(vector)
     return vectors
-
-
-KERNEL_GRADIENT = (
-    *("nz", "count"),  # voxels of g: planes, and flat positions in each
-    *("planes", "span"),  # of a chunk
-    *("kz", "ky", "kx"),  # taps
-    *("sz", "sy", "sx"),  # dilation
-    "pitch",  # of lines, in x and in g
-    *("xc", "xz"),  # strides of x
-    *("gc", "gz"),  # strides of g
-)
-
-
-@cache
-def kernel_gradient(dtype: np.dtype[np.floating], inputs: int, outputs: int) -> Compiled:
-    """dw[-d, c, k] = sum_p x[p + d s, c] g[p, k], called with x, g, total, dw and KERNEL_GRADIENT.
-
-    x is (c, z, flat), g (k, z, flat), both readable up to the next whole vector, where g is zero.
-    dw is (kz, ky, kx, inputs, outputs), contiguous; total, zeros at first, holds a vector for each
-    of its numbers. Chunks of `planes` and, within them, of `span` positions are summed one by one.
-    """
-    code = Loops("narrow_kernel_gradient", dtype, ("x", "g", "total", "dw"), KERNEL_GRADIENT)
-    width, pairs = gradient_lanes(dtype), inputs * outputs
-    room = registers().count * registers().bytes // _GRADIENT_BYTES
-    blocks = _groups(inputs, max(1, (room - 1 - outputs) // outputs))
-    with (
-        code.loop(0, code["nz"], code["planes"]) as z,
-        code.loop(0, code["count"], code["span"]) as p,
-        _all_taps(code) as (shift, tap),
-    ):
-        last_z = code.smaller(code["nz"], code.sum(z, code["planes"]))
-        last_p = code.smaller(code["count"], code.sum(p, code["span"]))
-        total = code.at(code["total"], code.product(tap, pairs * width))
-        for block in blocks:
-            sums = [[code.variable(width) for _ in range(outputs)] for _ in block]
-            _clear(code, sums)
-            first = code.at(code["x"], code.sum(shift, code.product(block[0], code["xc"])))
-            with code.loop(z, last_z) as plane:
-                x = code.at(first, code.product(plane, code["xz"]))
-                g = code.at(code["g"], code.product(plane, code["gz"]))
-                with code.loop(p, last_p, width) as voxel:
-                    _add_pairs(code, sums, code.at(x, voxel), code.at(g, voxel))
-            for pair, variable in enumerate(chain(*sums), block[0] * outputs):
-                target = code.at(total, pair * width)
-                code.store(code.add(code.load(target, width), code.get(variable)), target, width)
-    with _all_taps(code) as (_, tap), code.loop(0, pairs) as pair:
-        number = code.sum(code.product(tap, pairs), pair)
-        vector = code.load(code.at(code["total"], code.product(number, width)), width)
-        last = code.difference(code.product(code["kz"], code.product(code["ky"], code["kx"])), 1)
-        flipped = code.sum(code.product(code.difference(last, tap), pairs), pair)
-        code.store(_added(code, vector), code.at(code["dw"], flipped), 1)
-    return code.compile()
-
-
-@contextmanager
-def _all_taps(code: Loops) -> Iterator[tuple[Value, Value]]:
-    """For every tap: its shift of the flat index of x, and its number."""
-    kz, ky, kx = code.arguments("kz", "ky", "kx")
-    with code.loop(0, kz) as dz, code.loop(0, ky) as dy, code.loop(0, kx) as dx:
-        dilated = [code.product(d, code[s]) for d, s in ((dz, "sz"), (dy, "sy"), (dx, "sx"))]
-        number = code.sum(code.product(code.sum(code.product(dz, ky), dy), kx), dx)
-        yield code.dot(dilated, (code["xz"], code["pitch"], 1)), number
-
-
-def _add_pairs(code: Loops, sums: Sequence[Sequence[Value]], x: Value, g: Value) -> None:
-    """sums[c][k] += x[c] g[k] for one vector of voxels."""
-    width = code.get(sums[0][0]).type.count
-    gradients = [
-        code.load(code.at(g, code.product(k, code["gc"])), width) for k in range(len(sums[0]))
-    ]
-    for c, row in enumerate(sums):
-        values = code.load(code.at(x, code.product(c, code["xc"])), width)
-        for variable, gradient in zip(row, gradients, strict=True):
-            code.set(variable, code.multiply_add(values, gradient, code.get(variable)))
-
-
-def _added(code: Loops, vector: Value) -> Value:
-    """The sum of all lanes: halves are added until one lane is left."""
-    width = vector.type.count
-    while width > 1:
-        width //= 2
-        low, high = (code.shuffle(vector, vector, range(n, n + width)) for n in (0, width))
-        vector = code.add(low, high)
-    return vector

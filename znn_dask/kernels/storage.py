@@ -4,7 +4,7 @@ step takes while it runs. Tests compare both with what is really allocated."""
 import math
 from collections.abc import Iterable
 
-from znn_dask.kernels import narrow, narrow_code
+from znn_dask.kernels import lane_sums, narrow
 from znn_dask.kernels.convolution import Convolution
 from znn_dask.kernels.geometry import Box, Triple, box_shape
 from znn_dask.kernels.memory import requested_bytes
@@ -39,6 +39,14 @@ def kernel_spectrum_bytes(convolution: Convolution) -> int:
     if not convolution.transforms:
         return 0
     return requested_bytes(convolution.allocate_kernel_spectrum)
+
+
+def spectra_bytes(convolution: Convolution) -> int:
+    """Of all spectra of a step: of kernels, input and gradient; 0 where there are none."""
+    if not convolution.transforms:
+        return 0
+    maps = input_spectrum_bytes(convolution) + gradient_spectrum_bytes(convolution)
+    return kernel_spectrum_bytes(convolution) + maps
 
 
 def forward_product(convolution: Convolution, block: Box) -> int:
@@ -85,7 +93,7 @@ def kernel_gradient_scratch(convolution: Convolution, channels: slice) -> int:
     outputs = convolution.channels[1]
     if planes := _plane_bytes(convolution, convolution.input_size, outputs):
         maps = channels.stop - channels.start + outputs
-        sums = narrow_code.gradient_lanes(convolution.dtype) * kernels
+        sums = lane_sums.summed_lanes(convolution.dtype) * kernels
         return math.ceil(maps * planes + share * (sums + kernels))
     if isinstance(convolution, WholeMap):  # conjugate inputs, and the points of one input channel
         sums = kernel_spectrum_bytes(convolution)

@@ -71,7 +71,8 @@ def _linear(code: Loops, x: Value, a: float, b: float) -> Value:
 
 
 def _linear_gradient(code: Loops, g: Value, f: Value, a: float, b: float) -> Value:
-    return code.multiply(g, code.number(a, g.type.count))
+    width = g.type.count
+    return code.multiply_add(g, code.number(a, width), code.zero(width))
 
 
 # name -> function of a vector, gradient from that of the output and the output

@@ -27,7 +27,8 @@ from znn_dask.taskgraph.arithmetic import (
 from znn_dask.taskgraph.cost import TaskCost
 from znn_dask.taskgraph.layers import Layers, compile_layers, trained_nodes
 
-# A block is one task: long enough that starting it costs nothing, short enough to share out.
+# A block is one task: long enough that starting it costs nothing, short enough to share out. Finer
+# cuts repeat more work at their borders than a second thread saves.
 _BLOCK_SECONDS = 1e-3
 _FRAGMENTS_PAY = 0.85  # share of the multiplications that are left where fragments are worth it
 _NARROWEST_CHANNELS = 8  # matrix products with fewer rows run at a fraction of the speed

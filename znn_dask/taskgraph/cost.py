@@ -94,7 +94,7 @@ class TaskCost:
 
     def kernel_spectrum_bytes(self, edge: str, channels: slice) -> int:
         """Bytes of a block of a kernel's spectrum."""
-        nbytes = spectrum_bytes(self._layers, edge)
+        nbytes = storage.kernel_spectrum_bytes(self._layers.convolutions[edge])
         return round(nbytes * self._share_of_channels(edge, channels))
 
     def update(self, edge: str, channels: slice) -> float:
@@ -118,20 +118,6 @@ class TaskCost:
 
     def _part(self, edge: str, channels: slice) -> float:
         return self._share_of_channels(edge, channels) * self._slowness
-
-
-def spectrum_bytes(layers: Layers, edge: str) -> int:
-    """Bytes of a conv edge group's kernel spectrum; 0 for a direct convolution."""
-    return storage.kernel_spectrum_bytes(layers.convolutions[edge])
-
-
-def map_spectra_bytes(layers: Layers, edge: str) -> int:
-    """Bytes of the spectra of input and gradient that a conv edge group keeps during a step."""
-    convolution = layers.convolutions[edge]
-    if not convolution.transforms:
-        return 0
-    inputs = storage.input_spectrum_bytes(convolution)
-    return inputs + storage.gradient_spectrum_bytes(convolution)
 
 
 @functools.cache

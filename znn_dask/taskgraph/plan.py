@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from znn_dask.kernels import storage
 from znn_dask.kernels.geometry import Triple
 from znn_dask.network import EdgeGroup, Network
 from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.choice import choose_arithmetic
-from znn_dask.taskgraph.cost import TaskCost, calibrate, map_spectra_bytes, spectrum_bytes
+from znn_dask.taskgraph.cost import TaskCost, calibrate
 from znn_dask.taskgraph.execution import DEFAULT, Execution
 from znn_dask.taskgraph.fitting import fit
 from znn_dask.taskgraph.footprint import peak_bytes
@@ -209,8 +210,7 @@ class Plan:
                 seconds[kind, edge.name]
                 for kind in ("input_spectrum", "kernel_gradient", "update", "kernel_spectrum")
             ),
-            spectra_bytes=spectrum_bytes(self.layers, edge.name)
-            + map_spectra_bytes(self.layers, edge.name)
+            spectra_bytes=storage.spectra_bytes(self.layers.convolutions[edge.name])
             if choice
             else 0,
             spectra=self._spectra(edge.name),

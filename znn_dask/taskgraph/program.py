@@ -238,11 +238,12 @@ class Program:
                 state.biases[node], state.bias_velocities[node], gradients.biases[node], *factors
             )
 
-        priority = (state.step, 0)
-        self._queue(["bias_update"], new.jobs, priority, bias_update, gradients.jobs)
-        self._queue(["update"], new.jobs, priority, update, gradients.jobs)
-        spectrum = functools.partial(self._spectrum, new)
-        self._queue(["kernel_spectrum"], new.jobs, priority, spectrum, gradients.jobs)
+        work: dict[str, Callable[[TaskId], None]] = {
+            "bias_update": bias_update,
+            "update": update,
+            "kernel_spectrum": functools.partial(self._spectrum, new),
+        }
+        self._queue(work, new.jobs, (state.step, 0), lambda t: work[t.kind](t), gradients.jobs)
         state.supersede()
         return new
 

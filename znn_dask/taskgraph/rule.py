@@ -35,7 +35,7 @@ class JobState(Enum):
 
 
 # Looking a member up in its class takes as long as the rest of a comparison.
-DONE, FAILED = JobState.DONE, JobState.FAILED
+WAITING, READY, RUNNING, DONE, FAILED = JobState
 
 
 class Job:
@@ -82,7 +82,7 @@ class Job:
         self.priority = priority
         self.needs: tuple[Job, ...] = tuple(dict.fromkeys(needs))
         self.run = run
-        self.state = JobState.WAITING
+        self.state = WAITING
         self.forced = False
         self.error: BaseException | None = None
         self.dependents: list[Job] = []
@@ -141,14 +141,14 @@ class Rule:
         """The job that a free thread runs now, or None when nothing is ready."""
         while self._ready:
             job = heapq.heappop(self._ready)[2]
-            if job.state is JobState.READY:
-                job.state = JobState.RUNNING
+            if job.state is READY:
+                job.state = RUNNING
                 return job
         return None
 
     def finish(self, job: Job) -> None:
         """`job` has run: what waited only for it becomes ready."""
-        job.state = JobState.DONE
+        job.state = DONE
         dependents, job.dependents = job.dependents, []
         job.needs, job.run = (), None
         for dependent in dependents:
@@ -165,7 +165,7 @@ class Rule:
             current = stack.pop()
             if current.finished:
                 continue
-            current.state, current.error = JobState.FAILED, error
+            current.state, current.error = FAILED, error
             stack.extend(current.dependents)
             current.dependents, current.needs, current.run = [], (), None
             failed.append(current)
@@ -179,7 +179,7 @@ class Rule:
                 self._force(need, job.priority)
 
     def _queue(self, job: Job) -> None:
-        job.state = JobState.READY
+        job.state = READY
         heapq.heappush(self._ready, (self.key(job), next(self._counter), job))
 
     def _force(self, job: Job, priority: Priority) -> None:
@@ -187,12 +187,12 @@ class Rule:
         stack = [job]
         while stack:
             current = stack.pop()
-            if current.finished or current.state is JobState.RUNNING or current.type == 1:
+            if current.finished or current.state is RUNNING or current.type == 1:
                 continue
             if current.forced and current.priority <= priority:
                 continue
             current.forced, current.priority = True, priority
-            if current.state is JobState.READY:
+            if current.state is READY:
                 self._queue(current)  # its old entry is skipped when it comes up
             elif current.missing_type1 == 0:
                 stack.extend(current.needs)
