@@ -76,7 +76,7 @@ def compare(case: Case, threads: int, python: str, seconds: float, peaks: Peaks)
         update = ask("update")
         memory = (ours.ask("memory"), torch.ask("memory"))
         forward = ask("forward")
-        roofline = ours.ask("roofline", [peaks.threads, peaks.sgemm, peaks.transform])
+        roofline = ours.ask("roofline", peaks.threads, peaks.sgemm, peaks.transform)
     return Comparison(
         case.name,
         update,

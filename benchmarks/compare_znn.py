@@ -92,9 +92,9 @@ class Side:
         """Bytes above the idle process, at most."""
         return resident(peak=True) - self._idle
 
-    def roofline(self, peaks: list[float]) -> list[float]:
+    def roofline(self, threads: int, sgemm: float, transform: float) -> list[float]:
         """Seconds of an update and of a forward pass at these peaks."""
-        limits = Peaks(*peaks)
+        limits = Peaks(threads, sgemm, transform)
         assert self._forward is not None
         forward = compile_layers(self._spec.network, self._forward.arithmetic)
         return [

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -164,7 +165,7 @@ def measure(layer: Layer, torch: Contender) -> Measured:
         runs["update", name] = _timed(ours.update)
     runs["forward", first] = _timed(forward.forward)
     for kind in KINDS:
-        runs[kind, "torch"] = lambda count, kind=kind: torch.ask("run", kind, count)
+        runs[kind, "torch"] = partial(torch.ask, "run", kind)
     counts, times = {}, {key: list[float]() for key in runs}
     for key, run in runs.items():
         run(1)
