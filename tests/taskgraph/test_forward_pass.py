@@ -66,13 +66,13 @@ def test_same_bits_inline_and_in_an_engine_with_patches_under_way(engine, algori
 
 def test_all_threads_share_one_patch(engine, monkeypatch):
     made = forward(network(), "tiled")
-    assert len(made._compiled().layers.blocks["nc2"]) == 2
+    assert len(made._compiled().layers.blocks["nc2"]) >= 2
     threads, together = set(), threading.Barrier(2, timeout=10)
     compute = module.passes.forward_block
 
     def watched(layers, state, tape, node, b):
         threads.add(threading.get_ident())
-        if node == "nc2":
+        if node == "nc2" and b < 2:
             together.wait()  # two blocks of one layer are computed at a time
         compute(layers, state, tape, node, b)
 

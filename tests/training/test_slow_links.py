@@ -24,7 +24,7 @@ DELAY = 0.005
 TRAIN = """
 import sys
 from distributed import Client
-from striped_volume import NETWORK, OUTPUT
+from small_network import NETWORK, OUTPUT
 from znn_dask.cluster.local import local_cluster
 from znn_dask.training import trainer as trainer_module
 from znn_dask.training.optimizer import SGD
@@ -56,7 +56,7 @@ def links() -> Iterator[SlowLinks]:
 def train(volume: Path, folder: Path, address: str = "", inside: tuple[str, ...] = ()) -> list[int]:
     """Fifty updates in a process of their own; the bytes that each worker sent to others."""
     here = Path(__file__)
-    path = os.pathsep.join([str(here.parents[2]), str(here.parent)])
+    path = os.pathsep.join([str(here.parents[2]), str(here.parents[1])])
     done = subprocess.run(
         [*inside, sys.executable, "-c", TRAIN, str(volume), str(folder), address],
         env=os.environ | {"PYTHONPATH": path},

@@ -295,7 +295,7 @@ def test_parts_that_do_not_fit_are_refused_at_once(volume: Path, client: Client)
 STOPPED = """
 import sys
 from pathlib import Path
-from striped_volume import NETWORK, OUTPUT
+from small_network import NETWORK, OUTPUT
 from znn_dask.cluster.local import local_cluster
 from znn_dask.training.trainer import Trainer
 
@@ -312,7 +312,7 @@ if __name__ == "__main__":
 
 def start_process(code: str, *arguments: Any) -> subprocess.Popen[str]:
     here = Path(__file__)
-    path = os.pathsep.join([str(here.parents[2]), str(here.parent)])
+    path = os.pathsep.join([str(here.parents[2]), str(here.parents[1])])
     command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": path}
     return subprocess.Popen(
