@@ -32,13 +32,20 @@ class Malis:
     weights
         (z, y, x, 3) float64, to multiply the loss gradient of each affinity with: zero where an
         edge decides about no pair.
-    rand_error
-        Share of all pairs of voxels in objects that are joined and should not be, or the other way
-        round, when affinities above 0.5 join. 0 where there is no pair.
     """
 
     weights: NDArray[np.float64]
-    rand_error: float
+    _graph: "_Graph"
+    _predicted: NDArray[np.float64]
+
+    @property
+    def rand_error(self) -> float:
+        """Share of all pairs of voxels in objects that are joined and should not be, or the other
+        way round, when affinities above 0.5 join. 0 where there is no pair. Joins them anew."""
+        graph = self._graph
+        joined = graph.pairs(np.where(self._predicted > _JOINED, self._predicted, 0))
+        wrong = float(joined.different.sum()) + graph.same - float(joined.same.sum())
+        return wrong / graph.all_pairs if graph.all_pairs else 0.0
 
 
 class _Pairs(NamedTuple):
@@ -83,23 +90,19 @@ def malis(affinities: Floats, truth: Floats, kind: MalisKind = "plain") -> Malis
         known = ", ".join(get_args(MalisKind))
         raise ValueError(f"MALIS of kind {kind!r} is unknown; use one of {known}")
     graph = _Graph(truth)
-    sizes = np.bincount(graph.objects)[1:].astype(np.float64)
-    count, same = float(sizes.sum()), float((sizes * (sizes - 1)).sum()) / 2
-    pairs = count * (count - 1) / 2
     predicted = graph.values(affinities)
-    joined = graph.pairs(np.where(predicted > _JOINED, predicted, 0))
-    wrong = float(joined.different.sum()) + same - float(joined.same.sum())
     if kind == "constrained":
         true = graph.values(truth) > _JOINED
         mergers = graph.pairs(_between(np.where(true, 1, predicted), _JOINED, 1)).different
         splits = graph.pairs(_between(np.where(true, predicted, 0), 0, _JOINED)).same
-        weights = _divide(mergers, pairs - same) + _divide(splits, same)
+        weights = _divide(mergers, graph.all_pairs - graph.same) + _divide(splits, graph.same)
     else:
-        parts = 1 / sizes if kind == "frac" else np.ones_like(sizes)
+        parts = 1 / graph.sizes if kind == "frac" else np.ones_like(graph.sizes)
         decided = graph.pairs(predicted, parts)
         weights = decided.different + decided.same
-        weights = _divide(weights, {"num": count, "pair": 2 * pairs}.get(kind, 1))
-    return Malis(graph.scatter(weights), wrong / pairs if pairs else 0.0)
+        by = {"num": float(graph.sizes.sum()), "pair": 2 * graph.all_pairs}.get(kind, 1)
+        weights = _divide(weights, by)
+    return Malis(graph.scatter(weights), graph, predicted)
 
 
 def _between(values: NDArray[Any], low: float, high: float) -> NDArray[Any]:
@@ -130,6 +133,13 @@ class _Graph:
         roots[alone] = -1
         self.objects = np.unique(np.append(roots, -1), return_inverse=True)[1][:-1]
         """Of every voxel: 1 .. n, and 0 where it is alone."""
+        self.sizes = np.bincount(self.objects)[1:].astype(np.float64)
+        """Voxels of objects 1 .. n."""
+        self.same = float((self.sizes * (self.sizes - 1)).sum()) / 2
+        """Pairs of voxels of one object."""
+        count = float(self.sizes.sum())
+        self.all_pairs = count * (count - 1) / 2
+        """Pairs of voxels in objects."""
 
     def values(self, affinities: Floats) -> NDArray[np.float64]:
         """The affinity of every edge."""
