@@ -2,8 +2,8 @@
 planes of voxels where these are few (see `narrow`).
 
 Every output is one sum over taps and input channels (of large kernels: a sum of those of its
-planes), in one order wherever it is computed. Kernel
-gradients sum over chunks of voxels that stay in cache; where they are cut depends on shapes only.
+planes), in one order wherever it is computed. Kernel gradients sum over chunks of voxels that stay
+in cache; where they are cut depends on shapes only.
 """
 
 import math
@@ -21,14 +21,13 @@ from znn_dask.kernels.geometry import (
     split,
     whole,
 )
-from znn_dask.kernels.memory import empty, zeros
+from znn_dask.kernels.memory import empty, steps, zeros
 from znn_dask.kernels.shape import ConvolutionShape
 
 # Of one chunk of a kernel gradient: its maps should stay in the second-level cache, and short sums
 # lose fewer digits.
 _CHUNK_BYTES = 1 << 19
 _CHUNK_VOXELS = 1 << 13
-_FEW = 8  # channels that do not fill the lanes
 _LONG_SUM = 512  # products of a plane of taps from which on planes are summed apart
 
 
@@ -104,7 +103,7 @@ class Direct(ConvolutionShape):
         if narrow.suits(outputs, self.kernel, self.output_size, self.dtype):
             return narrow.kernel_gradient(x, G, self.kernel, self.dilation)
         whole_voxels = x.strides[2] == inputs * x.itemsize
-        if self.kernel == (1, 1, 1) and outputs < _FEW <= inputs and whole_voxels:
+        if self.kernel == (1, 1, 1) and outputs < narrow.FEW <= inputs and whole_voxels:
             # the same sums with lanes along the inputs
             return self._sum_products(G, x).swapaxes(3, 4).copy()
         return self._sum_products(x, G)
@@ -113,7 +112,7 @@ class Direct(ConvolutionShape):
         """Kernel gradient (kz, ky, kx, channels of x, channels of g), lanes along the latter."""
         inputs, outputs = x.shape[3], g.shape[3]
         dw = zeros((*self.kernel, inputs, outputs), self.dtype)
-        x_strides, g_strides = _steps(x), _steps(g)
+        x_strides, g_strides = steps(x), steps(g)
         compiled = direct_code.kernel_gradient(
             *(self.dtype, x_strides[2], inputs, outputs),
             *(*self.kernel[1:], self.dilation[2]),
@@ -142,7 +141,7 @@ class Direct(ConvolutionShape):
             whole_vectors[..., :outputs] = w
             w = whole_vectors
         y = empty((*size, outputs), self.dtype)
-        x_strides, w_strides = _steps(x), _steps(w)
+        x_strides, w_strides = steps(x), steps(w)
         if w.shape[:3] == (1, 1, 1) and x.flags.c_contiguous:  # one long line
             size = high = (1, 1, math.prod(size))
         block = direct_code.block(out, size[2], w.shape[2], self.dilation[2], low[2], high[2])
@@ -167,8 +166,3 @@ class Direct(ConvolutionShape):
 def _by_planes(w: np.ndarray) -> bool:
     """Whether planes of taps of kernels w (kz, ky, kx, from, to) are summed apart."""
     return math.prod(w.shape[1:4]) >= _LONG_SUM
-
-
-def _steps(array: np.ndarray) -> tuple[int, ...]:
-    """Strides in elements."""
-    return tuple(stride // array.itemsize for stride in array.strides)

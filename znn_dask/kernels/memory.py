@@ -117,6 +117,11 @@ def aligned(array: np.ndarray) -> np.ndarray:
     return array if is_aligned(array) else aligned_copy(array)
 
 
+def steps(array: np.ndarray) -> tuple[int, ...]:
+    """Strides in elements, as compiled loops count them."""
+    return tuple(stride // array.itemsize for stride in array.strides)
+
+
 def aligned_copy(array: np.ndarray, dtype: DTypeLike | None = None) -> np.ndarray:
     """C-contiguous copy of `array` at a 64-byte boundary, of `dtype` or as it is."""
     copy = empty(array.shape, array.dtype if dtype is None else dtype)

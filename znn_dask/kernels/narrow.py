@@ -12,9 +12,10 @@ import numpy as np
 
 from znn_dask.kernels import lane_sums, narrow_code
 from znn_dask.kernels.geometry import Triple
-from znn_dask.kernels.memory import empty, zeros
+from znn_dask.kernels.memory import empty, steps, zeros
 
-_MOST = 8  # channels: from here on lanes along them are filled well enough
+FEW = 8
+"""Channels from which on lanes along them are filled well enough."""
 
 _PRODUCTS = 12  # sums of `product` that are made together
 
@@ -25,7 +26,7 @@ _CHUNK_BYTES = 1 << 14
 def suits(channels: int, kernel: Triple, size: Triple, dtype: np.dtype[np.floating]) -> bool:
     """Whether maps of `size` with so few channels are better made here."""
     return (
-        channels < _MOST
+        channels < FEW
         and math.prod(kernel) > 1
         and size[1] * size[2] >= narrow_code.voxel_lanes(dtype)
     )
@@ -33,7 +34,7 @@ def suits(channels: int, kernel: Triple, size: Triple, dtype: np.dtype[np.floati
 
 def suits_product(inputs: int, outputs: int, kernel: Triple) -> bool:
     """Whether voxels of `inputs` channels are better multiplied with lanes along these."""
-    return kernel == (1, 1, 1) and outputs < _MOST and inputs >= _MOST * outputs
+    return kernel == (1, 1, 1) and outputs < FEW and inputs >= FEW * outputs
 
 
 def correlate(
@@ -62,15 +63,17 @@ def correlate(
     block = min(count // lanes, -(-vectors // -(-vectors // most)))  # blocks as equal as possible
     planes = _planes(x, (ly, lx), pitch, (ny + 2 * ly) * pitch, lx)
     y = empty((size[0], size[1], pitch, outputs), x.dtype)
-    steps = _steps(w)
-    run = narrow_code.correlate(x.dtype, (steps[3], steps[4]), inputs, outputs, block, by_planes)
+    w_steps = steps(w)
+    run = narrow_code.correlate(
+        x.dtype, (w_steps[3], w_steps[4]), inputs, outputs, block, by_planes
+    )
     item = x.itemsize
     integers = (
         *(size[0], count, *w.shape[:3]),
         *(lz, ly, lz + nz, ly + ny),
         *(*dilation, pitch),
         *(planes.strides[0] // item, planes.strides[1] // item),
-        *(y.strides[0] // item, *steps[:3]),
+        *(y.strides[0] // item, *w_steps[:3]),
     )
     start = planes.ctypes.data - lz * planes.strides[1]
     run.given(integers)(start, w.ctypes.data, y.ctypes.data)
@@ -125,12 +128,7 @@ def _planes(
     """
     nz, ny, nx, channels = x.shape
     flat = zeros((channels * nz * plane + beyond,), x.dtype)
-    integers = (channels, nz, ny, nx, *_steps(x)[:3], nz * plane, plane, pitch)
+    integers = (channels, nz, ny, nx, *steps(x)[:3], nz * plane, plane, pitch)
     start = flat.ctypes.data + (first[0] * pitch + first[1]) * x.itemsize
     narrow_code.planes(x.dtype).given(integers)(x.ctypes.data, start)
     return flat[: channels * nz * plane].reshape(channels, nz, plane)
-
-
-def _steps(array: np.ndarray) -> tuple[int, ...]:
-    """Strides in elements."""
-    return tuple(stride // array.itemsize for stride in array.strides)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from znn_dask.kernels import transfer_code
-from znn_dask.kernels.memory import empty, zeros
+from znn_dask.kernels.memory import empty, steps, zeros
 
 Floats = NDArray[np.floating]
 
@@ -33,7 +33,7 @@ class TransferFunction:
         row = np.ascontiguousarray(np.broadcast_to(bias.astype(x.dtype), x.shape[2:]))
         if self.name in transfer_code.FORMULAS:
             code = transfer_code.forward(x.dtype, self.name, self.args)
-            code.given((*_lines(x), *_steps(x)))(x.ctypes.data, row.ctypes.data)
+            code.given((*_lines(x), *steps(x)[:2]))(x.ctypes.data, row.ctypes.data)
             return x
         apply, _ = _FUNCTIONS[self.name]
         for planes in _chunks(x.shape):
@@ -51,7 +51,7 @@ class TransferFunction:
         if self.name in transfer_code.FORMULAS:
             sums = zeros((g.shape[0], *g.shape[2:]), g.dtype)
             code = transfer_code.backward(g.dtype, self.name, self.args)
-            call = code.given((*_lines(g), *_steps(g), *_steps(f)))
+            call = code.given((*_lines(g), *steps(g)[:2], *steps(f)[:2]))
             call(g.ctypes.data, f.ctypes.data, sums.ctypes.data)
         else:
             _, differentiate = _FUNCTIONS[self.name]
@@ -85,11 +85,6 @@ def _lines(x: Floats) -> tuple[int, int, int]:
     """Lines (z, y) of a map and the elements of one."""
     nz, ny, nx, channels = x.shape
     return (nz, ny, nx * channels)
-
-
-def _steps(x: Floats) -> tuple[int, int]:
-    """Elements from one line to the next along z and y."""
-    return (x.strides[0] // x.itemsize, x.strides[1] // x.itemsize)
 
 
 def _chunks(shape: tuple[int, ...]) -> Iterator[slice]:
