@@ -77,7 +77,7 @@ def compile_layers(network: Network, arithmetic: Arithmetic) -> Layers:
     maps = computed_maps(network, arithmetic.output_size, arithmetic.fragments)
     sizes = maps.sizes
     convolutions = {
-        edge.name: bind_convolution(network, maps, edge, arithmetic)
+        edge.name: _bind_convolution(network, maps, edge, arithmetic)
         for edge in network.edges
         if edge.type == "conv"
     }
@@ -103,7 +103,7 @@ def compile_layers(network: Network, arithmetic: Arithmetic) -> Layers:
     )
 
 
-def bind_convolution(
+def _bind_convolution(
     network: Network, maps: ComputedMaps, edge: EdgeGroup, arithmetic: Arithmetic
 ) -> Convolution:
     """The convolution of a conv edge group between the maps that it joins."""

@@ -8,7 +8,7 @@ then its digest tells, and reading says so.
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,15 +71,12 @@ def write_plan(path: str | os.PathLike[str], network: Network, content: PlanFile
         },
         "arithmetic": arithmetic.to_dict(),
     }
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}")
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as temporary:
-            temporary.write(_text(values) + "\n")
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        temporary.write_text(_text(values) + "\n", encoding="utf-8")
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_plan(
@@ -223,9 +220,3 @@ def _text(values: Mapping[str, Any], depth: int = 1) -> str:
         )
         lines.append(f"{'  ' * depth}{json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(lines) + "\n" + "  " * (depth - 1) + "}"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
