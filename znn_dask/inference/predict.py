@@ -1,8 +1,8 @@
 """Predicting a whole volume, block by block; may be interrupted anywhere and run again."""
 
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -21,6 +21,7 @@ from znn_dask.inference.metadata import prediction_attributes
 from znn_dask.inference.need import Room
 from znn_dask.inference.on_dask import USABLE, Crew, run_on_dask
 from znn_dask.inference.request import Options, prepare
+from znn_dask.inference.watching import Watcher
 from znn_dask.taskgraph import ForwardPass
 from znn_dask.training.checkpoint import CheckpointState
 from znn_dask.training.progress import track
@@ -42,6 +43,7 @@ def predict(
     memory_limit: int | str | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    watchers: Sequence[Watcher] = (),
 ) -> str:
     """Run a trained network over an image and write the result as OME-Zarr; returns where it is.
 
@@ -63,6 +65,7 @@ def predict(
     memory_limit: what all blocks in flight may take, in each process; bytes or such as "4 GB"
     overwrite: begin again where another prediction is at `out`
     progress: show a bar on standard error, or a line every half minute where that is no terminal
+    watchers: who else is told how it goes
 
     Raises PredictionError, one line: a request that does not fit the image or network, something
     else at `out`, or a block that failed repeatedly.
@@ -150,7 +153,10 @@ def predict(
     if progress and missing:
         say(forecast(request, plan, arithmetic, need, rooms, len(missing)))
     begun, voxels = time.monotonic(), 0
-    with closing(reports):
+    with closing(reports), ExitStack() as stack:
+        for watcher in watchers:
+            watcher.begin(plan, done, place)
+            stack.callback(watcher.end)
         shown: Iterable[BlockReport] = reports
         if progress:
             shown = track(
@@ -160,6 +166,8 @@ def predict(
             )
         for report in shown:
             voxels += report.voxels
+            for watcher in watchers:
+                watcher.finished(report.index)
     if progress and voxels:
         say(measured(voxels, time.monotonic() - begun))
     return place

@@ -116,25 +116,6 @@ class TrainingProgress:
         self.message(f"update {self._step:,} of {self.total:,}: {self.summary()}")
 
 
-class Silent:
-    """Stands in for `TrainingProgress` where nothing is to be shown."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def update(self, step: int, loss: float) -> None:
-        """Show nothing."""
-
-    def validated(self, loss: float) -> None:
-        """Show nothing."""
-
-    def message(self, text: str) -> None:
-        """Show nothing."""
-
-
 def track(
     items: Iterable[T],
     description: str,

@@ -7,6 +7,7 @@ in memory about every minute, however rare checkpoints are.
 import math
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from znn_dask.training.loop import Cadence, Loop, stopping_on_signals
 from znn_dask.training.objective import objective
 from znn_dask.training.optimizer import SGD
 from znn_dask.training.patches import patch_sources
-from znn_dask.training.progress import Silent, TrainingProgress
+from znn_dask.training.watching import Bar, Run, Watcher, Watchers
 
 _MOST_RESTARTS = 5  # without a new snapshot in between
 
@@ -99,6 +100,10 @@ class Trainer:
         Use workers whose libraries differ too: faster, but the bits depend on who computed what.
     config
         Kept in the checkpoints for the record.
+    progress
+        Show a bar, or a line now and then where there is no terminal.
+    watchers
+        Who else is told how it goes (`Watcher`).
     sampling
         Further arguments of `PatchSampler`: region, validation_region, border, augment, balance,
         preprocessing, images, labels, mask.
@@ -138,6 +143,7 @@ class Trainer:
         any_worker: bool = False,
         config: dict[str, Any] | None = None,
         progress: bool = True,
+        watchers: Sequence[Watcher] = (),
         **sampling: Any,
     ) -> None:
         goal = objective(network, loss, target, output_function)
@@ -158,7 +164,9 @@ class Trainer:
         self.step = self._kept_step = 0
         self.checkpoint: str | Path | None = None
         self._checkpoint_step = 0
-        self._progress = progress
+        self._watchers = Watchers([*watchers, *([Bar()] if progress else [])])
+        self._loop: Loop | None = None
+        self._stopping = False
         self._any_worker = any_worker
         saved = None if resume is None else load_checkpoint(resume)
         if arithmetic is not None:
@@ -231,15 +239,16 @@ class Trainer:
         steps = max(1, self.plan.steps_per_granule // self.batch)
         restarts, reached = 0, -1
         try:
-            bar = TrainingProgress(updates, self.step, self._voxels) if self._progress else Silent()
-            with bar as progress:
+            with self._watchers.during(Run(self, self.step, updates, self._voxels)):
                 while True:
-                    loop = Loop(session, self._cadence, self._rule, steps)
+                    self._loop = loop = Loop(session, self._cadence, self._rule, steps)
                     try:
                         session.start(self._parameters, self._momenta, self.step)
                         self._note_libraries(session.crew.libraries)
+                        if self._stopping:
+                            loop.stop()
                         with stopping_on_signals(loop):
-                            self._follow(loop, updates, progress)
+                            self._follow(loop, updates)
                         return self.curve
                     except LOST as error:
                         restarts = restarts + 1 if self._kept_step == reached else 1
@@ -247,7 +256,9 @@ class Trainer:
                         if restarts > _MOST_RESTARTS:
                             raise ClusterError(f"workers were lost {restarts} times") from error
                         self._rewind()
-                        progress.message(f"a worker was lost; replaying from update {self.step}")
+                        self._watchers.message(
+                            f"a worker was lost; replaying from update {self.step}"
+                        )
         except ClusterError as error:
             self._rewind()
             if self._kept_step > self._checkpoint_step:
@@ -256,10 +267,17 @@ class Trainer:
         except TaskError as error:
             raise self._failure(str(error)) from error
         finally:
+            self._loop, self._stopping = None, False
             self._rewind()
             session.close()
 
-    def _follow(self, loop: Loop, updates: int, progress: TrainingProgress | Silent) -> None:
+    def stop(self) -> None:
+        """End a running `fit` as Ctrl-C does, with a checkpoint; from any thread."""
+        self._stopping = self._loop is not None
+        if self._loop is not None:
+            self._loop.stop()
+
+    def _follow(self, loop: Loop, updates: int) -> None:
         """Record what the loop brings until it ends or validation says stop."""
         before = self.curve.train[-1].seconds if len(self.curve.train) else 0.0
         started = time.monotonic() - before
@@ -268,18 +286,19 @@ class Trainer:
             for record in per_step(outcome.records):
                 self.curve.train.append(record.step + 1, record.loss, record.error, seconds)
             self.step = outcome.step
-            progress.update(self.step, self.curve.train[-1].loss)
+            self._watchers.update(self.step, self.curve.train[-1].loss)
             if outcome.validation is not None:
                 held_out = outcome.validation
                 self.curve.validation.append(self.step, held_out.loss, held_out.error, seconds)
-                progress.validated(held_out.loss)
+                self._watchers.validated(self.step, held_out.loss)
             if outcome.parameters is not None and outcome.momenta is not None:
                 self._keep(outcome.parameters, outcome.momenta, checkpoint=outcome.checkpoint)
             if self.curve.stalled(self.early_stopping):
-                progress.message(f"no improvement in {self.early_stopping} validations; stopping")
+                reason = f"no improvement in {self.early_stopping} validations"
+                self._watchers.message(f"{reason}; stopping")
                 return
         if self.step > self._kept_step:
-            progress.message(f"a worker was lost; stopping at update {self._kept_step}")
+            self._watchers.message(f"a worker was lost; stopping at update {self._kept_step}")
             self._rewind()
             if self._kept_step > self._checkpoint_step:
                 self._save()
@@ -297,11 +316,13 @@ class Trainer:
 
     def _save(self) -> None:
         """Write a checkpoint of the last snapshot."""
+        self._watchers.saving(self._kept_step)
         try:
             self.checkpoint = save_checkpoint(self.folder, self.state, keep=self.keep)
         except CheckpointError as error:
             raise self._failure(str(error)) from error
         self._checkpoint_step = self._kept_step
+        self._watchers.saved(self._kept_step, self.checkpoint)
 
     def _note_libraries(self, found: Fingerprint | None) -> None:
         """Remember what the workers compute with, for the checkpoints."""
