@@ -13,6 +13,7 @@ from znn_dask.cli import (
     evaluation,
     exporting,
     importing,
+    jobs,
     network,
     prediction,
     segmentation,
@@ -66,6 +67,13 @@ app.command(training.train)
 app.command(prediction.predict)
 app.command(segmentation.segment)
 app.command(evaluation.evaluate)
+app.command(jobs.submit)
+app.command(jobs.jobs)
+app.command(jobs.logs)
+app.command(jobs.attach)
+app.command(jobs.cancel)
+app.command(jobs.resume)
+app.command(jobs.fetch)
 app.command(network.info)
 app.command(network.plan)
 app.command(tuning.tune)
