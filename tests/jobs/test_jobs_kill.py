@@ -2,7 +2,6 @@
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from job_cases import (
     final_parameters,
     write_project,
 )
-from real_cluster import names, wait_until
+from real_cluster import names, take_for_dead, wait_until
 
 import znn_dask as znn
 from znn_dask.jobs.handle import Job
@@ -72,11 +71,6 @@ def test_a_job_outlives_any_number_of_its_drivers(
         assert "was lost with its worker" in job.log()
 
 
-async def take_for_dead(address: str, dask_scheduler: Any) -> None:
-    """What Dask does when a worker was silent for long (worker-ttl)."""
-    await dask_scheduler.remove_worker(address=address, stimulus_id="silent")
-
-
 def test_a_driver_that_only_seemed_dead_cannot_write(
     project: Path, uninterrupted: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
@@ -87,7 +81,7 @@ def test_a_driver_that_only_seemed_dead_cannot_write(
         wait_until(lambda: steps(job) > 0)
         first = driver_of(client, job)
         real.stop(first)
-        client.run_on_scheduler(take_for_dead, job.history.claims[0].worker)
+        take_for_dead(client, job.history.claims[0].worker)
         own = f"{job.location}/{checkpoints_name(1)}"
         wait_until(lambda: job.history.attempt == 2)
         before = [info.name for info in list_checkpoints(own)]
