@@ -29,6 +29,7 @@ BELOW = {
     "cluster": {"taskgraph", "kernels", "network"},
     "report": {"taskgraph", "data", "kernels", "network"},
     "training": {"cluster", "taskgraph", "data", "kernels", "network"},
+    "jobs": {"inference", "training", "cluster", "taskgraph", "data", "kernels", "network"},
     "interop": {"taskgraph", "kernels", "network"},
     "segmentation": {"data", "kernels", "network"},
     "inference": {"training", "cluster", "taskgraph", "data", "kernels", "network"},

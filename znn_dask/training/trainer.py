@@ -91,7 +91,7 @@ class Trainer:
     early_stopping
         Stop after that many validations without improvement; 0 never does.
     keep
-        Checkpoints to keep besides the best.
+        Checkpoints to keep besides the best; None: all.
     resume
         A checkpoint or a folder of them to go on from.
     parameters
@@ -138,7 +138,7 @@ class Trainer:
         validate_every: int = 1000,
         validation_patches: int = 16,
         early_stopping: int = 0,
-        keep: int = 3,
+        keep: int | None = 3,
         resume: str | Path | None = None,
         parameters: Parameters | None = None,
         client: Client | None = None,
