@@ -28,10 +28,11 @@ BELOW = {
     "data": {"kernels", "network"},
     "cluster": {"taskgraph", "kernels", "network"},
     "report": {"taskgraph", "data", "kernels", "network"},
-    "training": {"cluster", "taskgraph", "data", "kernels", "network"},
+    "dashboard": {"report", "cluster", "taskgraph", "kernels", "network"},
+    "training": {"dashboard", "cluster", "taskgraph", "data", "kernels", "network"},
     "interop": {"taskgraph", "kernels", "network"},
     "segmentation": {"data", "kernels", "network"},
-    "inference": {"training", "cluster", "taskgraph", "data", "kernels", "network"},
+    "inference": {"training", "dashboard", "cluster", "taskgraph", "data", "kernels", "network"},
 }
 # Beside the command line, on top of all rooms: whole programs.
 TOP = {"cli", "bench", "demo"}

@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from znn_dask.dashboard.quantities import duration, si
+
 QUIET_SECONDS = 30.0  # between lines where there is no live display
 _WINDOW = 30.0  # seconds over which rates are averaged: long enough to bridge a validation
 
@@ -168,20 +170,6 @@ def is_live(console: Console) -> bool:
     return console.is_terminal and not console.is_dumb_terminal
 
 
-def duration(seconds: float) -> str:
-    """Seconds as ``42 s``, ``12 min``, ``3 h 05 min`` or ``2 d 4 h``."""
-    seconds = max(0.0, seconds)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 36:
-        return f"{hours} h {minutes:02d} min"
-    return f"{hours // 24} d {hours % 24} h"
-
-
 class _Summary(ProgressColumn):
     """A text with its own rates: rich's would jump at every validation."""
 
@@ -232,12 +220,3 @@ class _Gate:
             return False
         self._next = now + self._every
         return True
-
-
-def si(value: float) -> str:
-    """A number with an SI prefix, ready for its unit: ``1.2 M``."""
-    for prefix in ("", "k", "M"):
-        if value < 1000:
-            return f"{value:.3g} {prefix}"
-        value /= 1000
-    return f"{value:.3g} G"
