@@ -20,6 +20,7 @@ from znn_dask.inference.job import UINT8_LEVELS, BlockReport, Job
 from znn_dask.inference.metadata import prediction_attributes
 from znn_dask.inference.need import Room
 from znn_dask.inference.on_dask import USABLE, Crew, run_on_dask
+from znn_dask.inference.publishing import Publisher
 from znn_dask.inference.request import Options, prepare
 from znn_dask.inference.watching import Watcher
 from znn_dask.taskgraph import ForwardPass
@@ -152,9 +153,11 @@ def predict(
         rooms, reports = crew.rooms(), run_on_dask(job, missing, crew)
     if progress and missing:
         say(forecast(request, plan, arithmetic, need, rooms, len(missing)))
+    published = [] if client is None else [Publisher(client, job.markers.run)]
+    followers = [*watchers, *published]
     begun, voxels = time.monotonic(), 0
     with closing(reports), ExitStack() as stack:
-        for watcher in watchers:
+        for watcher in followers:
             watcher.begin(plan, done, place)
             stack.callback(watcher.end)
         shown: Iterable[BlockReport] = reports
@@ -166,7 +169,7 @@ def predict(
             )
         for report in shown:
             voxels += report.voxels
-            for watcher in watchers:
+            for watcher in followers:
                 watcher.finished(report.index)
     if progress and voxels:
         say(measured(voxels, time.monotonic() - begun))

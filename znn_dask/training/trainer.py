@@ -44,6 +44,7 @@ from znn_dask.training.loop import Cadence, Loop, stopping_on_signals
 from znn_dask.training.objective import objective
 from znn_dask.training.optimizer import SGD
 from znn_dask.training.patches import patch_sources
+from znn_dask.training.publishing import Publisher
 from znn_dask.training.screen import in_notebook
 from znn_dask.training.watching import Bar, Run, Watcher, Watchers
 
@@ -167,7 +168,7 @@ class Trainer:
         self.checkpoint: str | Path | None = None
         self._checkpoint_step = 0
         shown = [Live() if in_notebook() else Bar()] if progress else []
-        self._watchers = Watchers([*watchers, *shown])
+        self._watchers = Watchers([*watchers, Publisher(), *shown])
         self._loop: Loop | None = None
         self._stopping = False
         self._any_worker = any_worker
@@ -255,7 +256,7 @@ class Trainer:
         steps = max(1, self.plan.steps_per_granule // self.batch)
         restarts, reached = 0, -1
         try:
-            with self._watchers.during(Run(self, self.step, updates, self._voxels)):
+            with self._watchers.during(Run(self, self.step, updates, self._voxels, session.job)):
                 while True:
                     self._loop = loop = Loop(session, self._cadence, self._rule, steps)
                     try:
