@@ -3,8 +3,8 @@
     export DASK_CONFIG=$PWD/cluster          # dask.yaml, jobqueue.yaml, tls.yaml, certificates
     python deploy/slurm/launch.py --jobs 4 -- znn-dask train config.toml
 
-`--scheduler ADDRESS` is put at the end of the command. Jobs that end early are submitted again. When
-the command ends, so do the jobs. Without a command, the address is printed and Ctrl-C ends it.
+`--scheduler ADDRESS` is put at the end of the command. Jobs whose workers are lost are submitted
+again. When the command ends, so do the jobs. Without one, Ctrl-C ends them.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +24,8 @@ from dask_jobqueue import SLURMCluster
 from distributed import Security
 
 from znn_dask.cluster.security import SecurityError, listening_protocol
+
+_LOOK_AGAIN = 5.0  # seconds
 
 
 def cluster_of_jobs() -> SLURMCluster:
@@ -40,6 +44,26 @@ def cluster_of_jobs() -> SLURMCluster:
         # A site may start jobs without the environment of whoever submits them.
         job_script_prologue=[f"export DASK_CONFIG={shlex.quote(str(folder))}", *prologue],
     )
+
+
+@contextmanager
+def kept(cluster: SLURMCluster, jobs: int) -> Iterator[None]:
+    """Keep so many jobs: scaling again replaces those that Dask has given up meanwhile."""
+    ended = threading.Event()
+
+    def keep() -> None:
+        while True:
+            cluster.scale(jobs=jobs)
+            if ended.wait(_LOOK_AGAIN):
+                return
+
+    thread = threading.Thread(target=keep, name="keep jobs", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def run(command: list[str], cluster: SLURMCluster) -> int:
@@ -74,13 +98,13 @@ def main() -> int:
         if arguments.script:
             print(cluster.job_script(), end="")
             return 0
-        cluster.adapt(minimum_jobs=arguments.jobs, maximum_jobs=arguments.jobs)
         print(f"launch: scheduler at {cluster.scheduler_address}", file=sys.stderr, flush=True)
-        if arguments.command:
-            cluster.wait_for_workers(1)
-            return run(arguments.command, cluster)
         try:
-            threading.Event().wait()
+            with kept(cluster, arguments.jobs):
+                if arguments.command:
+                    cluster.wait_for_workers(1)
+                    return run(arguments.command, cluster)
+                threading.Event().wait()
         except KeyboardInterrupt:
             return 130
     return 0
