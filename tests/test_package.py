@@ -242,13 +242,6 @@ def test_the_settings_for_clusters_are_those_of_the_local_one() -> None:
     settings = yaml.safe_load((CHECKOUT / "deploy" / "dask.yaml").read_text(encoding="utf-8"))
     for key, value in SETTINGS.items():
         assert dask.config.get(key, config=settings) == value
-    leaves = [key for section in settings["distributed"].values() for key in flat(section)]
-    assert len(leaves) == len(SETTINGS)
-
-
-def flat(section: dict) -> Iterator[str]:
-    for key, value in section.items():
-        yield from flat(value) if isinstance(value, dict) else (key,)
 
 
 def write_volume(path: Path) -> None:

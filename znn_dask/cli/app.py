@@ -9,6 +9,7 @@ from cyclopts import App
 
 from znn_dask.cli import (
     bench,
+    certificates,
     demo,
     evaluation,
     exporting,
@@ -71,6 +72,7 @@ app.command(network.plan)
 app.command(tuning.tune)
 app.command(exporting.export)
 app.command(bench.bench)
+app.command(certificates.certificates)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
