@@ -30,7 +30,7 @@ def open_hdf5(path: Path, dataset: str | None) -> Iterator[Reader]:
             data.shape,
             data.dtype,
             axes,
-            _spacing(data.attrs, axes),
+            _spacing(data.attrs),
             data.chunks or (1,) * (data.ndim - 2) + data.shape[-2:],
             lambda box: np.asarray(data[box]),
         )
@@ -60,12 +60,11 @@ def _axes(data: Any) -> str:
     return "zyxc" if colours else "tczyx"[-data.ndim :]
 
 
-def _spacing(attributes: Any, axes: str) -> tuple[float, ...] | None:
-    """nm along each axis from CREMI's "resolution" or Fiji's "element_size_um", in array order."""
+def _spacing(attributes: Any) -> tuple[float, ...] | None:
+    """nm along z, y, x from CREMI's "resolution" or Fiji's "element_size_um", in array order."""
     for key, unit in (("resolution", 1.0), ("voxel_size", 1.0), ("element_size_um", 1e3)):
         if key in attributes:
             values = [float(v) * unit for v in np.ravel(attributes[key])]
             if len(values) == 3 and all(v > 0 and math.isfinite(v) for v in values):
-                rest = iter(values)
-                return tuple(next(rest, 1.0) if a in "zyx" else 1.0 for a in axes)
+                return tuple(values)
     return None

@@ -17,9 +17,9 @@ Read = Callable[[Box], NDArray[Any]]
 class Reader:
     """A foreign array as it lies in its file.
 
-    axes: a letter per axis, of t, c, z, y, x. spacing: nm along each axis (anything for c and t),
-    or None where the source does not say. chunks: the box along each axis that is read at once most
-    cheaply. `read(box)` gives the voxels of a box with plain starts and stops, decoded.
+    axes: a letter per axis, of t, c, z, y, x. spacing: nm along those of z, y, x, in the order of
+    the file, or None where it does not say. chunks: edges of the boxes that are read most cheaply.
+    `read(box)` gives the voxels of a box with plain starts and stops, decoded.
     """
 
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class Reader:
         """(z,y,x) in nm, 1 along an axis that is not there; None where the source says nothing."""
         if self.spacing is None:
             return None
-        along = dict(zip(self.axes, self.spacing, strict=True))
+        along = _along(self.axes, self.spacing)
         return along.get("z", 1.0), along.get("y", 1.0), along.get("x", 1.0)
 
 
@@ -70,12 +70,17 @@ def ordered(reader: Reader, source: str, axes: str | None = None) -> Reader:
         return data.transpose([kept.index(a) for a in wanted])
 
     chunks = dict(zip(have, reader.chunks, strict=True))
-    spacing = None if reader.spacing is None else dict(zip(have, reader.spacing, strict=True))
+    spacing = None if reader.spacing is None else _along(have, reader.spacing)
     return Reader(
         tuple(sizes.get(a, 1) for a in wanted),
         reader.dtype,
         "".join(wanted),
-        None if spacing is None else tuple(spacing.get(a, 1.0) for a in wanted),
+        None if spacing is None else tuple(spacing.get(a, 1.0) for a in "zyx"),
         tuple(chunks.get(a, 1) for a in wanted),
         read,
     )
+
+
+def _along(axes: str, spacing: tuple[float, ...]) -> dict[str, float]:
+    """nm by axis."""
+    return dict(zip((a for a in axes if a in "zyx"), spacing, strict=False))

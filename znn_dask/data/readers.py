@@ -92,7 +92,7 @@ def _zarr_reader(place: str) -> Reader:
     spacing: tuple[float, ...] | None = None
     if about is not None:
         along = dict(zip("zyx", about.voxel_size, strict=True))
-        axes, spacing = about.axes, tuple(along.get(a, 1.0) for a in about.axes)
+        axes, spacing = about.axes, tuple(along[a] for a in about.axes if a in along)
     return Reader(
         array.shape,
         array.dtype,

@@ -1,5 +1,6 @@
 """N5 and Neuroglancer precomputed volumes through tensorstore, in folders or behind URLs."""
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -77,7 +78,7 @@ def open_tensor_store(location: str, kind: Format) -> Iterator[Reader]:
         axes, spacing = _n5_axes(attributes, store.ndim)
     else:
         axes = "xyzc"
-        spacing = tuple(_nanometres(unit) for unit in store.dimension_units)
+        spacing = tuple(_nanometres(unit) for unit in store.dimension_units[:3])
 
     def read(box: tuple[slice, ...]) -> np.ndarray:
         try:
@@ -132,7 +133,7 @@ def _n5_axes(attributes: Mapping[str, Any], ndim: int) -> tuple[str, tuple[float
             a: s * UNITS.get(u.lower(), 1.0)
             for a, s, u in zip(transform["axes"], transform["scale"], units, strict=True)
         }
-        return axes, tuple(along.get(a, 1.0) for a in axes)
+        return axes, tuple(along[a] for a in axes if a in along)
     size: Any = attributes.get("pixelResolution", attributes.get("resolution"))
     unit = attributes.get("units", "nm")
     if isinstance(size, Mapping):  # BigDataViewer and n5-viewer
@@ -141,7 +142,5 @@ def _n5_axes(attributes: Mapping[str, Any], ndim: int) -> tuple[str, tuple[float
         return axes, None
     units = [unit] * len(size) if isinstance(unit, str) else unit
     values = [s * UNITS.get(u.lower(), 1.0) for s, u in zip(size, units, strict=True)]
-    if len(values) == len(axes):
-        return axes, tuple(values)
-    rest = iter(values)
-    return axes, tuple(next(rest, 1.0) if a in "zyx" else 1.0 for a in axes)
+    spatial = [a in "zyx" for a in axes]
+    return axes, tuple(itertools.compress(values, spatial) if len(values) == ndim else values)

@@ -88,7 +88,7 @@ def _opened(path: Path, tiff: Any, series: Any, scratch: Path | None) -> Iterato
         )
     size = _tiff_voxel_size(tiff)
     along = None if size is None else dict(zip("zyx", size, strict=True))
-    spacing = None if along is None else tuple(along.get(a, 1.0) for a in axes)
+    spacing = None if along is None else tuple(along[a] for a in axes if a in along)
     dtype = np.dtype(series.dtype)
     chunks = tuple(n if a in "yx" else 1 for a, n in zip(axes, shape, strict=True))
     read = _memory_mapped(path, series, shape)
