@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from znn_dask.cluster.timeline import timeline
     from znn_dask.data import PatchSampler, Volume, open_array, open_volume
     from znn_dask.data.importing import import_image
+    from znn_dask.data.pyramid import build_pyramid
     from znn_dask.data.synthetic import synthetic_volume
     from znn_dask.inference.predict import predict
     from znn_dask.network import (
@@ -51,6 +52,7 @@ _HOMES = {
     "SGD": "znn_dask.training.optimizer",
     "Trainer": "znn_dask.training.trainer",
     "Volume": "znn_dask.data",
+    "build_pyramid": "znn_dask.data.pyramid",
     "evaluate": "znn_dask.segmentation",
     "gradients": "znn_dask.cluster.gradients",
     "import_image": "znn_dask.data.importing",
@@ -82,6 +84,7 @@ __all__ = [
     "Plan",
     "Trainer",
     "Volume",
+    "build_pyramid",
     "evaluate",
     "gradients",
     "import_image",

@@ -63,6 +63,7 @@ app = App(
 )
 app.command(demo.demo)
 app.command(importing.import_, name="import")
+app.command(importing.pyramid)
 app.command(training.train)
 app.command(prediction.predict)
 app.command(segmentation.segment)
