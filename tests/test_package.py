@@ -31,6 +31,7 @@ BELOW = {
     "training": {"cluster", "taskgraph", "data", "kernels", "network"},
     "interop": {"taskgraph", "kernels", "network"},
     "segmentation": {"data", "kernels", "network"},
+    "neurons": {"segmentation", "report", "taskgraph", "data", "kernels", "network"},
     "inference": {"training", "cluster", "taskgraph", "data", "kernels", "network"},
 }
 # Beside the command line, on top of all rooms: whole programs.

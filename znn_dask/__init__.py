@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         write_znn,
         zoo,
     )
+    from znn_dask.neurons import mesh, view
     from znn_dask.segmentation import evaluate, segment
     from znn_dask.taskgraph.forward import ForwardPass
     from znn_dask.taskgraph.plan import Plan, plan
@@ -56,6 +57,7 @@ _HOMES = {
     "import_image": "znn_dask.data.importing",
     "load_checkpoint": "znn_dask.training.checkpoint",
     "local_cluster": "znn_dask.cluster.local",
+    "mesh": "znn_dask.neurons",
     "open_array": "znn_dask.data",
     "open_volume": "znn_dask.data",
     "parse_znn": "znn_dask.network",
@@ -67,6 +69,7 @@ _HOMES = {
     "synthetic_volume": "znn_dask.data.synthetic",
     "timeline": "znn_dask.cluster.timeline",
     "tune": "znn_dask.taskgraph.tuning",
+    "view": "znn_dask.neurons",
     "write_znn": "znn_dask.network",
     "zoo": "znn_dask.network",
 }
@@ -87,6 +90,7 @@ __all__ = [
     "import_image",
     "load_checkpoint",
     "local_cluster",
+    "mesh",
     "open_array",
     "open_volume",
     "parse_znn",
@@ -98,6 +102,7 @@ __all__ = [
     "synthetic_volume",
     "timeline",
     "tune",
+    "view",
     "write_znn",
     "zoo",
 ]

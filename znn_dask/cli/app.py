@@ -14,6 +14,7 @@ from znn_dask.cli import (
     exporting,
     importing,
     network,
+    neurons,
     prediction,
     segmentation,
     training,
@@ -33,6 +34,7 @@ From a picture to objects:
     znn-dask predict checkpoints volume.zarr/image map.zarr
     znn-dask segment map.zarr objects.zarr
     znn-dask evaluate objects.zarr volume.zarr/labels
+    znn-dask view objects.zarr neurons.html --image volume.zarr/image
 
 Nothing at hand? `znn-dask demo` does all of it on synthetic tissue in about two minutes.
 """
@@ -66,6 +68,8 @@ app.command(training.train)
 app.command(prediction.predict)
 app.command(segmentation.segment)
 app.command(evaluation.evaluate)
+app.command(neurons.mesh)
+app.command(neurons.view)
 app.command(network.info)
 app.command(network.plan)
 app.command(tuning.tune)
