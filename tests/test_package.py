@@ -38,6 +38,7 @@ BELOW = {
         *("report", "segmentation", "training", "cluster", "taskgraph", "data"),
         *("kernels", "network"),
     },
+    "neurons": {"segmentation", "report", "taskgraph", "data", "kernels", "network"},
 }
 # On top of the rooms whose objects it shows. Objects reach up to it, but in `_repr_..._` methods
 # only: these run when a front end asks for a display, and what they return is only looked at, so

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         write_znn,
         zoo,
     )
+    from znn_dask.neurons import mesh, view
     from znn_dask.segmentation import evaluate, segment
     from znn_dask.taskgraph.forward import ForwardPass
     from znn_dask.taskgraph.plan import Plan, plan
@@ -58,6 +59,7 @@ _HOMES = {
     "import_image": "znn_dask.data.importing",
     "load_checkpoint": "znn_dask.training.checkpoint",
     "local_cluster": "znn_dask.cluster.local",
+    "mesh": "znn_dask.neurons",
     "open_array": "znn_dask.data",
     "open_volume": "znn_dask.data",
     "parse_znn": "znn_dask.network",
@@ -69,6 +71,7 @@ _HOMES = {
     "synthetic_volume": "znn_dask.data.synthetic",
     "timeline": "znn_dask.cluster.timeline",
     "tune": "znn_dask.taskgraph.tuning",
+    "view": "znn_dask.neurons",
     "write_znn": "znn_dask.network",
     "zoo": "znn_dask.network",
 }
@@ -90,6 +93,7 @@ __all__ = [
     "import_image",
     "load_checkpoint",
     "local_cluster",
+    "mesh",
     "open_array",
     "open_volume",
     "parse_znn",
@@ -101,6 +105,7 @@ __all__ = [
     "synthetic_volume",
     "timeline",
     "tune",
+    "view",
     "write_znn",
     "zoo",
 ]

@@ -15,6 +15,7 @@ from znn_dask.cli import (
     exporting,
     importing,
     network,
+    neurons,
     prediction,
     segmentation,
     training,
@@ -34,6 +35,7 @@ From a picture to objects:
     znn-dask predict checkpoints volume.zarr/image map.zarr
     znn-dask segment map.zarr objects.zarr
     znn-dask evaluate objects.zarr volume.zarr/labels
+    znn-dask view objects.zarr neurons.html --image volume.zarr/image
 
 Nothing at hand? `znn-dask demo` does all of it on synthetic tissue in about two minutes.
 """
@@ -68,6 +70,8 @@ app.command(training.train)
 app.command(prediction.predict)
 app.command(segmentation.segment)
 app.command(evaluation.evaluate)
+app.command(neurons.mesh)
+app.command(neurons.view)
 app.command(network.info)
 app.command(network.plan)
 app.command(tuning.tune)
