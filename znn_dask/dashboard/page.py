@@ -102,15 +102,14 @@ class TrainingCard:
     def __init__(self) -> None:
         self._words = _html()
         self._curve, self._layers = CurveChart(), LayersPanel()
-        curve = _titled(
-            words.legend("Loss", {"training": style.TRAINING, "validation": style.VALIDATION}),
-            self._curve.root,
-        )
-        self.root = _card(self._words, _side_by_side(curve, self._layers.root))
+        meaning = {"training": style.TRAINING, "validation": style.VALIDATION}
+        self._loss = _titled(words.legend("Loss", meaning), self._curve.root)
+        self.root = _card(self._words, _side_by_side(self._loss, self._layers.root))
 
     def update(self, job: dict[str, Any]) -> None:
         """Show a training of the view."""
         self._words.text = words.training(job)
+        self._loss.visible = job["loss"] is not None  # there are no axes for nothing
         self._curve.update(job["curve"])
         self._layers.update(job["layers"])
 

@@ -57,7 +57,8 @@ def training(job: dict[str, Any]) -> str:
         step, loss = job["best"]
         facts.append((_loss(loss), f"at {_number(step)}", "best validation"))
     facts.append((_left(job["seconds_left"]), "", "left"))
-    return _job(job, "training", job["folder"], facts, job["step"] / max(job["last"], 1))
+    note = "" if job["loss"] is not None else "the first update is being prepared"
+    return _job(job, "training", job["folder"], facts, job["step"] / max(job["last"], 1), note)
 
 
 def prediction(job: dict[str, Any]) -> str:
@@ -104,7 +105,12 @@ def legend(title: str, colours: dict[str, str]) -> str:
 
 
 def _job(
-    job: dict[str, Any], kind: str, where: str, facts: list[tuple[str, str, str]], share: float
+    job: dict[str, Any],
+    kind: str,
+    where: str,
+    facts: list[tuple[str, str, str]],
+    share: float,
+    note: str = "",
 ) -> str:
     cells = "".join(
         f'<div class="fact"><div class="value">{value} <small>{unit}</small></div>'
@@ -112,7 +118,7 @@ def _job(
         for value, unit, label in facts
         if value
     )
-    note = job["message"]
+    note = job["message"] or note
     if job["state"] == "lost":
         note = "its driver is gone"
     elif job["silent_seconds"] > 10:
