@@ -15,6 +15,7 @@ from znn_dask.cli import (
     exporting,
     importing,
     network,
+    neurons,
     prediction,
     segmentation,
     training,
@@ -34,6 +35,7 @@ From a picture to objects:
     znn-dask predict checkpoints volume.zarr/image map.zarr
     znn-dask segment map.zarr objects.zarr
     znn-dask evaluate objects.zarr volume.zarr/labels
+    znn-dask view objects.zarr neurons.html --image volume.zarr/image
 
 Nothing at hand? `znn-dask demo` does all of it on synthetic tissue in about two minutes.
 """
@@ -63,10 +65,13 @@ app = App(
 )
 app.command(demo.demo)
 app.command(importing.import_, name="import")
+app.command(importing.pyramid)
 app.command(training.train)
 app.command(prediction.predict)
 app.command(segmentation.segment)
 app.command(evaluation.evaluate)
+app.command(neurons.mesh)
+app.command(neurons.view)
 app.command(network.info)
 app.command(network.plan)
 app.command(tuning.tune)

@@ -21,6 +21,9 @@ SETTINGS = {
 }
 """Dask settings that this package wants of a cluster."""
 
+PAGE = "znn_dask.dashboard.preload"
+"""Module that adds the page `/znn` to a scheduler's dashboard."""
+
 _LOOPBACK = "127.0.0.1:0"
 _DASHBOARD_PORT = 8787
 
@@ -66,7 +69,8 @@ def local_cluster(
         protocol = "inproc://"  # also where encryption is required: nothing leaves the process
     if threads is None:
         threads = max(1, cores() // workers)
-    with dask.config.set(SETTINGS):
+    preload = [*dask.config.get("distributed.scheduler.preload", []), PAGE]
+    with dask.config.set({**SETTINGS, "distributed.scheduler.preload": preload}):
         return Client(
             n_workers=workers,
             threads_per_worker=threads,
