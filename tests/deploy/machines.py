@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -68,18 +69,21 @@ def write_project(folder: Path) -> Path:
 def commands(folder: Path) -> dict[str, str]:
     """An environment in which `znn-dask`, `dask` and `python` are those of this test."""
     folder.mkdir(exist_ok=True)
+    modules = shlex.quote(os.pathsep.join(p for p in sys.path if p))
     for name, arguments in {
         "python": "",
         "dask": "-m dask",
         "znn-dask": '-c "from znn_dask.cli import main; raise SystemExit(main())"',
     }.items():
         script = folder / name
-        script.write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n', encoding="utf-8")
+        script.write_text(
+            f'#!/bin/sh\nPYTHONPATH={modules} exec {sys.executable} {arguments} "$@"\n',
+            encoding="utf-8",
+        )
         script.chmod(0o755)
     path = os.pathsep.join([str(folder), os.environ["PATH"]])
-    modules = os.pathsep.join([*(p for p in sys.path if p), str(CHECKOUT)])
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
-    return kept | {"PATH": path, "PYTHONPATH": modules}
+    return kept | {"PATH": path}
 
 
 def free_port() -> int:
