@@ -70,6 +70,30 @@ def multiscales(name: str, axes: str, voxel_size: VoxelSize) -> dict[str, Any]:
     }
 
 
+def with_levels(
+    entry: Mapping[str, Any], factors: Sequence[Sequence[int]], reduction: str
+) -> dict[str, Any]:
+    """A multiscales entry with the lower levels "1", "2", ... beside its full-resolution one.
+
+    factors: voxels (z,y,x) of the full resolution along one of each level. A level begins where the
+    full resolution does: its first voxel has its centre (factor - 1) / 2 voxels further in.
+    """
+    full = entry["datasets"][0]
+    found = {t["type"]: t[t["type"]] for t in full["coordinateTransformations"]}
+    scale = found["scale"]
+    origin = found.get("translation", [0.0] * len(scale))
+    datasets = [full]
+    for number, zyx in enumerate(factors, start=1):
+        each = [1] * (len(scale) - 3) + list(zyx)
+        pairs = list(zip(scale, origin, each, strict=True))
+        transformations = [
+            {"type": "scale", "scale": [s * f for s, _, f in pairs]},
+            {"type": "translation", "translation": [o + s * (f - 1) / 2 for s, o, f in pairs]},
+        ]
+        datasets.append({"path": str(number), "coordinateTransformations": transformations})
+    return {**entry, "datasets": datasets, "type": reduction}
+
+
 def parse_multiscales(attributes: Mapping[str, Any]) -> ImageMetadata | None:
     """Metadata of the full-resolution level, or None where the group is not a multiscales image.
 
