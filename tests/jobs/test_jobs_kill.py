@@ -1,14 +1,9 @@
 """Jobs whose workers, drivers and scheduler are killed or stopped: they end with the same bits."""
 
-import os
-import signal
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from distributed import Client
 from job_cases import (
     UPDATES,
     assert_same_bits,
@@ -17,7 +12,7 @@ from job_cases import (
     final_parameters,
     write_project,
 )
-from real_cluster import RealCluster, names, wait_until
+from real_cluster import names, wait_until
 
 import znn_dask as znn
 from znn_dask.jobs.handle import Job
