@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from znn_dask.cluster.timeline import timeline
     from znn_dask.data import PatchSampler, Volume, open_array, open_volume
     from znn_dask.data.importing import import_image
+    from znn_dask.data.pyramid import build_pyramid
     from znn_dask.data.synthetic import synthetic_volume
     from znn_dask.inference.predict import predict
     from znn_dask.jobs.handle import Job, find_job, list_jobs, submit
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         write_znn,
         zoo,
     )
+    from znn_dask.neurons import mesh, view
     from znn_dask.segmentation import evaluate, segment
     from znn_dask.taskgraph.forward import ForwardPass
     from znn_dask.taskgraph.plan import Plan, plan
@@ -55,6 +57,7 @@ _HOMES = {
     "SGD": "znn_dask.training.optimizer",
     "Trainer": "znn_dask.training.trainer",
     "Volume": "znn_dask.data",
+    "build_pyramid": "znn_dask.data.pyramid",
     "evaluate": "znn_dask.segmentation",
     "find_job": "znn_dask.jobs.handle",
     "gradients": "znn_dask.cluster.gradients",
@@ -62,6 +65,7 @@ _HOMES = {
     "list_jobs": "znn_dask.jobs.handle",
     "load_checkpoint": "znn_dask.training.checkpoint",
     "local_cluster": "znn_dask.cluster.local",
+    "mesh": "znn_dask.neurons",
     "open_array": "znn_dask.data",
     "open_volume": "znn_dask.data",
     "parse_znn": "znn_dask.network",
@@ -74,6 +78,7 @@ _HOMES = {
     "synthetic_volume": "znn_dask.data.synthetic",
     "timeline": "znn_dask.cluster.timeline",
     "tune": "znn_dask.taskgraph.tuning",
+    "view": "znn_dask.neurons",
     "write_znn": "znn_dask.network",
     "zoo": "znn_dask.network",
 }
@@ -91,6 +96,7 @@ __all__ = [
     "Prediction",
     "Trainer",
     "Volume",
+    "build_pyramid",
     "evaluate",
     "find_job",
     "gradients",
@@ -98,6 +104,7 @@ __all__ = [
     "list_jobs",
     "load_checkpoint",
     "local_cluster",
+    "mesh",
     "open_array",
     "open_volume",
     "parse_znn",
@@ -110,6 +117,7 @@ __all__ = [
     "synthetic_volume",
     "timeline",
     "tune",
+    "view",
     "write_znn",
     "zoo",
 ]
