@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from znn_dask.cluster.timeline import timeline
     from znn_dask.data import PatchSampler, Volume, open_array, open_volume
     from znn_dask.data.importing import import_image
+    from znn_dask.data.pyramid import build_pyramid
     from znn_dask.data.synthetic import synthetic_volume
     from znn_dask.inference.predict import predict
     from znn_dask.network import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         write_znn,
         zoo,
     )
+    from znn_dask.neurons import mesh, view
     from znn_dask.segmentation import evaluate, segment
     from znn_dask.taskgraph.forward import ForwardPass
     from znn_dask.taskgraph.plan import Plan, plan
@@ -51,11 +53,13 @@ _HOMES = {
     "SGD": "znn_dask.training.optimizer",
     "Trainer": "znn_dask.training.trainer",
     "Volume": "znn_dask.data",
+    "build_pyramid": "znn_dask.data.pyramid",
     "evaluate": "znn_dask.segmentation",
     "gradients": "znn_dask.cluster.gradients",
     "import_image": "znn_dask.data.importing",
     "load_checkpoint": "znn_dask.training.checkpoint",
     "local_cluster": "znn_dask.cluster.local",
+    "mesh": "znn_dask.neurons",
     "open_array": "znn_dask.data",
     "open_volume": "znn_dask.data",
     "parse_znn": "znn_dask.network",
@@ -67,6 +71,7 @@ _HOMES = {
     "synthetic_volume": "znn_dask.data.synthetic",
     "timeline": "znn_dask.cluster.timeline",
     "tune": "znn_dask.taskgraph.tuning",
+    "view": "znn_dask.neurons",
     "write_znn": "znn_dask.network",
     "zoo": "znn_dask.network",
 }
@@ -82,11 +87,13 @@ __all__ = [
     "Plan",
     "Trainer",
     "Volume",
+    "build_pyramid",
     "evaluate",
     "gradients",
     "import_image",
     "load_checkpoint",
     "local_cluster",
+    "mesh",
     "open_array",
     "open_volume",
     "parse_znn",
@@ -98,6 +105,7 @@ __all__ = [
     "synthetic_volume",
     "timeline",
     "tune",
+    "view",
     "write_znn",
     "zoo",
 ]

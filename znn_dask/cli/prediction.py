@@ -19,6 +19,7 @@ def predict(
     region: Region = None,
     output: str | None = None,
     memory_limit: str | None = None,
+    no_pyramid: Switch = False,
     overwrite: Switch = False,
     plan: Switch = False,
 ) -> None:
@@ -55,6 +56,8 @@ def predict(
         Output node, where the network has several.
     memory_limit
         Memory for blocks in flight, such as 4GB; the fastest block that fits is chosen.
+    no_pyramid
+        Do not build the map's lower resolutions, which viewers need of large maps.
     overwrite
         Begin again where another prediction is at OUT.
     plan
@@ -88,7 +91,11 @@ def predict(
 
     client = connect(scheduler) if scheduler else local_cluster()
     try:
-        place = run(checkpoint, image, out, client=client, watchers=[Announcer()], **options)
+        watchers = [Announcer()]
+        pyramid = not no_pyramid
+        place = run(
+            checkpoint, image, out, client=client, watchers=watchers, pyramid=pyramid, **options
+        )
     finally:
         client.close()
     say(f"map in {place}; next: znn-dask segment {out} objects.zarr")

@@ -12,6 +12,7 @@ from distributed.system import MEMORY_LIMIT
 
 from znn_dask.cluster.local import cores
 from znn_dask.data.preprocessing import Preprocessing
+from znn_dask.data.pyramid import build_pyramid
 from znn_dask.inference import settings, store
 from znn_dask.inference.blocks import BlockPlan, Border, PredictionError, Triple, half_field
 from znn_dask.inference.drivers import run_local
@@ -42,6 +43,7 @@ def predict(
     output: str | None = None,
     region: Any = None,
     memory_limit: int | str | None = None,
+    pyramid: bool = True,
     overwrite: bool = False,
     progress: bool = True,
     watchers: Sequence[Watcher] = (),
@@ -64,6 +66,7 @@ def predict(
     output: output node, where the network has several
     region: image voxels that the output shall lie over: three slices or (start, stop), z,y,x
     memory_limit: what all blocks in flight may take, in each process; bytes or such as "4 GB"
+    pyramid: then build lower resolutions (`build_pyramid`), for viewers
     overwrite: begin again where another prediction is at `out`
     progress: show a bar on standard error, or a line every half minute where that is no terminal
     watchers: who else is told how it goes
@@ -173,6 +176,8 @@ def predict(
                 watcher.finished(report.index)
     if progress and voxels:
         say(measured(voxels, time.monotonic() - begun))
+    if pyramid:
+        build_pyramid(place, "mean", client=client, progress=progress)
     return place
 
 

@@ -78,6 +78,11 @@ class Chart:
         """Those of its bars, in the order of the legend."""
         return [kind for kind in COLOURS if any(bar.kind == kind for bar in self.bars)]
 
+    def _repr_html_(self) -> str | None:
+        from znn_dask.display.plan import chart_html
+
+        return chart_html(self)
+
 
 def chart(
     spans: Iterable[Span],

@@ -1,5 +1,6 @@
 """Slices of volumes, drawn without pyplot: no global state, no display, safe in threads."""
 
+import io
 import os
 import uuid
 from collections.abc import Sequence
@@ -13,9 +14,18 @@ from matplotlib.figure import Figure
 from znn_dask.report.colours import GRID, INK, MUTED, grey, matched_slots, overlay
 
 
+class ShownFigure(Figure):
+    """A figure that shows itself in notebooks without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        self.savefig(png, format="png", dpi=80)
+        return png.getvalue()
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Empty figure of that size in inches, with its own Agg canvas."""
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure = ShownFigure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 

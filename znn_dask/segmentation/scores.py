@@ -73,6 +73,14 @@ class Scores:
             f"  ({self.unlabelled} without an object)"
         )
 
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str | None:
+        from znn_dask.display.scores import scores_html
+
+        return scores_html(self)
+
 
 def _pairs(counts: np.ndarray) -> float:
     """Ordered pairs of distinct voxels within groups of these sizes."""

@@ -68,7 +68,7 @@ class Bar(Watcher):
     """The progress bar."""
 
     def begin(self, run: Run) -> None:
-        self._bar = TrainingProgress(run.last, run.first, run.voxels)
+        self._bar = TrainingProgress(run.last, run.first, run.voxels, curve=run.trainer.curve)
         self._bar.__enter__()
 
     def update(self, step: int, loss: float) -> None:
