@@ -19,6 +19,7 @@ def predict(
     region: Region = None,
     output: str | None = None,
     memory_limit: str | None = None,
+    no_pyramid: Switch = False,
     overwrite: Switch = False,
     plan: Switch = False,
 ) -> None:
@@ -55,6 +56,8 @@ def predict(
         Output node, where the network has several.
     memory_limit
         Memory for blocks in flight, such as 4GB; the fastest block that fits is chosen.
+    no_pyramid
+        Do not build the map's lower resolutions, which viewers need of large maps.
     overwrite
         Begin again where another prediction is at OUT.
     plan
@@ -80,7 +83,7 @@ def predict(
         return
     client = None if scheduler is None else connect(scheduler)
     try:
-        place = run(checkpoint, image, out, client=client, **options)
+        place = run(checkpoint, image, out, client=client, pyramid=not no_pyramid, **options)
     finally:
         if client is not None:
             client.close()

@@ -9,7 +9,7 @@ Zarr stores no chunk of zeros, so the arrays themselves do not say what was done
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,7 @@ def build_pyramid(
     about = parse_multiscales(group.attrs)
     assert about is not None
     made = entry.get("type") if len(entry["datasets"]) > 1 and not overwrite else None
-    how = reduction or made or _default(group, base)
+    how = reduction or made or default_reduction(group.attrs, base.dtype)
     steps = halvings(base.shape, about.voxel_size)
     factors = list(itertools.accumulate(steps, _times))
     if overwrite:
@@ -201,10 +201,10 @@ def _publish(group: zarr.Group, entry: dict[str, Any]) -> None:
     group.update_attributes({"ome": {**ome, "multiscales": several}})
 
 
-def _default(group: zarr.Group, base: zarr.Array) -> Reduction:
-    labelled = "image-label" in group.attrs["ome"]  # type: ignore[operator]
-    ids = np.dtype(base.dtype).kind in "ui" and np.dtype(base.dtype).itemsize >= 4
-    return "mode" if labelled or ids else "mean"
+def default_reduction(attributes: Mapping[str, Any], dtype: Any) -> Reduction:
+    """ "mode" for what an image's attributes call labels, and for ids of 32 bits or more."""
+    ids = np.dtype(dtype).kind in "ui" and np.dtype(dtype).itemsize >= 4
+    return "mode" if ids or "image-label" in attributes.get("ome", {}) else "mean"
 
 
 def _times(a: Triple, b: Triple) -> Triple:

@@ -12,6 +12,7 @@ from distributed.system import MEMORY_LIMIT
 
 from znn_dask.cluster.local import cores
 from znn_dask.data.preprocessing import Preprocessing
+from znn_dask.data.pyramid import build_pyramid
 from znn_dask.inference import settings, store
 from znn_dask.inference.blocks import BlockPlan, Border, PredictionError, Triple, half_field
 from znn_dask.inference.drivers import run_local
@@ -20,6 +21,7 @@ from znn_dask.inference.job import UINT8_LEVELS, BlockReport, Job
 from znn_dask.inference.metadata import prediction_attributes
 from znn_dask.inference.need import Room
 from znn_dask.inference.on_dask import USABLE, Crew, run_on_dask
+from znn_dask.inference.publishing import Publisher
 from znn_dask.inference.request import Options, prepare
 from znn_dask.inference.watching import Watcher
 from znn_dask.taskgraph import ForwardPass
@@ -41,6 +43,7 @@ def predict(
     output: str | None = None,
     region: Any = None,
     memory_limit: int | str | None = None,
+    pyramid: bool = True,
     overwrite: bool = False,
     progress: bool = True,
     watchers: Sequence[Watcher] = (),
@@ -75,6 +78,8 @@ def predict(
         Image voxels that the output shall lie over: three slices or (start, stop), z,y,x.
     memory_limit
         What all blocks in flight may take, in each process; bytes or such as "4 GB".
+    pyramid
+        Then build lower resolutions (`build_pyramid`), for viewers.
     overwrite
         Begin again where another prediction is at `out`.
     progress
@@ -170,9 +175,11 @@ def predict(
         rooms, reports = crew.rooms(), run_on_dask(job, missing, crew)
     if progress and missing:
         say(forecast(request, plan, arithmetic, need, rooms, len(missing)))
+    published = [] if client is None else [Publisher(client, job.markers.run)]
+    followers = [*watchers, *published]
     begun, voxels = time.monotonic(), 0
     with closing(reports), ExitStack() as stack:
-        for watcher in watchers:
+        for watcher in followers:
             watcher.begin(plan, done, place)
             stack.callback(watcher.end)
         shown: Iterable[BlockReport] = reports
@@ -184,10 +191,12 @@ def predict(
             )
         for report in shown:
             voxels += report.voxels
-            for watcher in watchers:
+            for watcher in followers:
                 watcher.finished(report.index)
     if progress and voxels:
         say(measured(voxels, time.monotonic() - begun))
+    if pyramid:
+        build_pyramid(place, "mean", client=client, progress=progress)
     return place
 
 

@@ -11,11 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from znn_dask.report.colours import grey, matched_slots, overlay
-
-INK = "#1f2933"
-MUTED = "#6b7785"
-GRID = "#e3e8ee"
+from znn_dask.report.colours import GRID, INK, MUTED, grey, matched_slots, overlay
 
 
 class ShownFigure(Figure):

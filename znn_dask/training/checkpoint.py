@@ -46,6 +46,7 @@ __all__ = [
     "latest",
     "list_checkpoints",
     "load_checkpoint",
+    "remove_checkpoint",
     "save_checkpoint",
 ]
 
@@ -159,6 +160,12 @@ def latest(folder: Location) -> Location | None:
     """The checkpoint saved last (not: of the highest step), None without one."""
     infos = list_checkpoints(folder)
     return infos[-1].path if infos else None
+
+
+def remove_checkpoint(path: Location) -> None:
+    """Remove one checkpoint, so that it is never complete and damaged."""
+    folder, name = split(path)
+    folder.remove(name)
 
 
 def best(folder: Location) -> Location | None:

@@ -44,6 +44,7 @@ from znn_dask.training.loop import Cadence, Loop, stopping_on_signals
 from znn_dask.training.objective import objective
 from znn_dask.training.optimizer import SGD
 from znn_dask.training.patches import patch_sources
+from znn_dask.training.publishing import Publisher
 from znn_dask.training.screen import in_notebook
 from znn_dask.training.watching import Bar, Run, Watcher, Watchers
 
@@ -91,7 +92,7 @@ class Trainer:
     early_stopping
         Stop after that many validations without improvement; 0 never does.
     keep
-        Checkpoints to keep besides the best.
+        Checkpoints to keep besides the best; None: all.
     resume
         A checkpoint or a folder of them to go on from.
     parameters
@@ -138,7 +139,7 @@ class Trainer:
         validate_every: int = 1000,
         validation_patches: int = 16,
         early_stopping: int = 0,
-        keep: int = 3,
+        keep: int | None = 3,
         resume: str | Path | None = None,
         parameters: Parameters | None = None,
         client: Client | None = None,
@@ -167,7 +168,7 @@ class Trainer:
         self.checkpoint: str | Path | None = None
         self._checkpoint_step = 0
         shown = [Live() if in_notebook() else Bar()] if progress else []
-        self._watchers = Watchers([*watchers, *shown])
+        self._watchers = Watchers([*watchers, Publisher(), *shown])
         self._loop: Loop | None = None
         self._stopping = False
         self._any_worker = any_worker
@@ -255,7 +256,7 @@ class Trainer:
         steps = max(1, self.plan.steps_per_granule // self.batch)
         restarts, reached = 0, -1
         try:
-            with self._watchers.during(Run(self, self.step, updates, self._voxels)):
+            with self._watchers.during(Run(self, self.step, updates, self._voxels, session.job)):
                 while True:
                     self._loop = loop = Loop(session, self._cadence, self._rule, steps)
                     try:

@@ -103,8 +103,8 @@ class RealCluster:
         inside: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> Process:
-        project = str(Path(__file__).resolve().parents[2])
-        beside = str(Path(__file__).resolve().parent)  # functions of tests run there too
+        tests = Path(__file__).resolve().parent
+        project, beside = str(tests.parent), str(tests / "training")  # whose functions run there
         given = os.environ.get("PYTHONPATH", "")
         path = os.pathsep.join([project, beside, given]).rstrip(os.pathsep)
         with (self._folder / f"{kind}-{len(self._processes)}.log").open("wb") as log:
