@@ -117,7 +117,7 @@ PAGES = {
 
 
 def _tidy(section: str) -> str:
-    """Options on one line each, examples as blocks of shell, and one table of contents: the site's."""
+    """Options on one line each, examples as blocks of shell, no table of contents."""
     section = re.sub(r"^## Table of Contents\n\n(- .*\n)+\n", "", section, flags=re.MULTILINE)
     lines: list[str] = []
     sample = False
