@@ -117,7 +117,8 @@ PAGES = {
 
 
 def _tidy(section: str) -> str:
-    """Options on one line each, and examples as blocks of shell."""
+    """Options on one line each, examples as blocks of shell, no table of contents."""
+    section = re.sub(r"^## Table of Contents\n\n(- .*\n)+\n", "", section, flags=re.MULTILINE)
     lines: list[str] = []
     sample = False
     for line in section.strip().splitlines():
@@ -129,7 +130,7 @@ def _tidy(section: str) -> str:
             sample = True
         else:
             lines += ["```"] if sample else []
-            lines.append(re.sub(r"^## znn-dask ", "## ", line))
+            lines.append(re.sub(r"^(#+) znn-dask ", r"\1 ", line))
             sample = False
     return "\n".join([*lines, "```"] if sample else lines) + "\n"
 
