@@ -94,12 +94,13 @@ def test_from_submission_to_a_map(
     assert len(list_checkpoints(tmp_path / "got" / "checkpoints")) == 1
 
     image, out_ = site.volume / "image", tmp_path / "map.zarr"
-    region = ("--region", "0:8,:,0:32")
+    region = ("--region", "0:8,:,0:32", "--border", "mirror")
     code, second, _ = run(capsys, "submit", "predict", name[-4:], image, out_, *region, *there)
     assert code == 0
     assert run(capsys, "attach", second.strip(), *there)[0] == 0
+    box = [(0, 8), (0, 40), (0, 32)]
     here = znn.predict(
-        got, image, tmp_path / "here.zarr", region=[(0, 8), (0, 40), (0, 32)], progress=False
+        got, image, tmp_path / "here.zarr", region=box, border="mirror", progress=False
     )
     np.testing.assert_array_equal(znn.open_array(out_)[:], znn.open_array(here)[:])
     _, _, told = run(capsys, "fetch", second.strip(), tmp_path / "other", *there)
