@@ -1,7 +1,7 @@
 """Jobs on a cluster that stays: from the command line and from Python."""
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,17 +138,17 @@ def test_cancel_leaves_a_checkpoint_and_resume_goes_on(
 def test_detaching_leaves_the_job_alone(site: Site) -> None:
     job = znn.submit(site.config, site.client, overrides=FOREVER)
     wait_until(lambda: job.history.progress is not None and job.history.progress.last > 0)
-    attached = subprocess.Popen(
+    with subprocess.Popen(
         command("attach", job.id, "--scheduler", site.address),
         env=environment(), stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert attached.stderr is not None
-    for line in attached.stderr:
-        if "update " in line:
-            break
-    attached.send_signal(signal.SIGINT)
-    rest = attached.stderr.read()
-    assert attached.wait(30) == 130
+    ) as attached:  # fmt: skip
+        assert attached.stderr is not None
+        for line in attached.stderr:
+            if "update " in line:
+                break
+        attached.send_signal(signal.SIGINT)
+        rest = attached.stderr.read()
+        assert attached.wait(30) == 130
     assert f"detached; job {job.id} goes on" in rest
     assert "Traceback" not in rest
     assert job.state == "running"
@@ -172,26 +172,16 @@ def test_what_cannot_succeed_fails_once(site: Site) -> None:
     )
     reason = failed(diverging)
     assert "training stopped after update" in reason
-    assert "not finite" in reason or "nan" in reason.lower()
+    assert "the loss is" in reason
     assert diverging.history.attempt == 1
     volume = site.config.parent / "vanishing.zarr"
-    write_project(site.config.parent, updates=60)
-    os.rename(site.volume, volume)
-    try:
-        blocking = znn.submit(
-            site.config, site.client,
-            overrides=(f"data.train.0.volume={volume}", "training.updates=1000000"),
-        )  # fmt: skip
-        vanishing = znn.submit(
-            site.config, site.client, overrides=(f"data.train.0.volume={volume}",)
-        )
-        wait_until(lambda: blocking.state == "running")
-    finally:
-        os.rename(volume, site.volume)
+    shutil.copytree(site.volume, volume)
+    blocking = znn.submit(site.config, site.client, overrides=FOREVER)
+    vanishing = znn.submit(site.config, site.client, overrides=(f"data.train.0.volume={volume}",))
+    shutil.rmtree(volume)
     blocking.cancel()
-    assert "vanishing.zarr" in failed(vanishing)
+    assert "no volume at" in failed(vanishing)
     assert vanishing.history.attempt == 1
-    assert blocking.state in ("cancelled", "failed")
 
 
 @pytest.mark.parametrize(
