@@ -18,11 +18,9 @@ from typing import Any
 import zarr
 import zarr.errors
 
-from znn_dask.data.metadata import VolumeError, parse_multiscales
+from znn_dask.data.metadata import UNFINISHED, VolumeError, parse_multiscales
 from znn_dask.data.pyramid import RECORD as PYRAMID
 from znn_dask.data.remote import is_local
-
-RECORD = "import"
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Landing:
         Raises VolumeError while another process is at it.
         """
         group = _group(self.place)
-        kept = None if group is None else group.attrs.get(RECORD)
+        kept = None if group is None else group.attrs.get(UNFINISHED)
         if group is not None and isinstance(kept, Mapping):
             host, _, pid = str(kept["process"]).rpartition(":")
             if host == socket.gethostname() and _alive(int(pid)) and int(pid) != os.getpid():
@@ -67,24 +65,24 @@ class Landing:
                     f"process {pid} is importing {self.name!r} into {self.root}: wait for it"
                 )
             if kept["of"] == dict(record) and "0" in group:
-                group.update_attributes({RECORD: {**kept, "process": _process()}})
+                group.update_attributes({UNFINISHED: {**kept, "process": _process()}})
                 return group
         self.discard()
         return None
 
     def record(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Attributes of the new group, which say what is imported."""
-        return {RECORD: {"of": dict(record), "done": 0, "process": _process()}}
+        return {UNFINISHED: {"of": dict(record), "done": 0, "process": _process()}}
 
     def done(self, group: zarr.Group) -> int:
         """How many boxes are on disk."""
-        kept: Any = group.attrs[RECORD]
+        kept: Any = group.attrs[UNFINISHED]
         return int(kept["done"])
 
     def progress(self, group: zarr.Group, done: int) -> None:
         """Say that `done` boxes are on disk."""
-        kept: Any = group.attrs[RECORD]
-        group.update_attributes({RECORD: {**kept, "done": done}})
+        kept: Any = group.attrs[UNFINISHED]
+        group.update_attributes({UNFINISHED: {**kept, "done": done}})
 
     def discard(self) -> None:
         """Remove what is in the place, and the folder of a volume that never came to be."""

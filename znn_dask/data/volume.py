@@ -11,6 +11,7 @@ import zarr.errors
 from zarr.storage import FsspecStore, LocalStore
 
 from znn_dask.data.metadata import (
+    UNFINISHED,
     ImageMetadata,
     VolumeError,
     VoxelSize,
@@ -31,7 +32,8 @@ def _open_node(path: str, mode: Mode) -> zarr.Array | zarr.Group:
     if is_local(path) and not Path(path).exists():
         raise VolumeError(f"no volume at {path}: check the path, or import one there first")
     try:
-        return zarr.open(path, mode=mode)
+        node = zarr.open(path, mode=mode)
+        unfinished = UNFINISHED in node.attrs
     except (FileNotFoundError, zarr.errors.BaseZarrError, NotADirectoryError) as error:
         raise VolumeError(
             f"{path} is not a Zarr volume or array: import it with `znn-dask import` first"
@@ -40,6 +42,9 @@ def _open_node(path: str, mode: Mode) -> zarr.Array | zarr.Group:
         if is_local(path):
             raise
         raise VolumeError(f"{path} cannot be opened: {' '.join(str(error).split())}") from error
+    if unfinished:
+        raise VolumeError(f"{path} is an import that did not finish: run it again to go on")
+    return node
 
 
 @dataclass(frozen=True)
