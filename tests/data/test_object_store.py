@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from distributed import Client
 
+from znn_dask.cluster.local import local_cluster
 from znn_dask.data import importing, pyramid
 from znn_dask.data.importing import import_image
 from znn_dask.data.metadata import VolumeError
@@ -128,7 +128,7 @@ def test_workers_write_blocks_at_the_same_time(tmp_path, bucket, stack, monkeypa
         array = create_image(place, "image", values.shape, "u1", (16, 32, 32), (30, 8, 8))
         array[...] = values
     monkeypatch.setattr(pyramid, "BLOCK_EDGE", 32)
-    with Client(n_workers=2, threads_per_worker=2, dashboard_address=None) as client:
+    with local_cluster(2, workers=2, processes=True, dashboard=False) as client:
         count = build_pyramid(f"{bucket}/v.zarr/image", client=client)
     assert count == build_pyramid(tmp_path / "v.zarr" / "image") == 2
     for name in ("1", "2"):
@@ -158,7 +158,7 @@ def test_train_predict_and_segment(tmp_path, bucket):
     trained = Trainer(zoo.small3d(), volume, (4, 4, 4), resume=options["folder"], **options)
     trained.fit(3)
     maps = {}
-    with Client(n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+    with local_cluster(1, workers=2, processes=True, dashboard=False) as client:
         for name, who in (("here", None), ("there", client)):
             maps[name] = predict(
                 options["folder"],

@@ -20,7 +20,7 @@ import zarr.errors
 
 from znn_dask.data.metadata import UNFINISHED, VolumeError, parse_multiscales
 from znn_dask.data.pyramid import RECORD as PYRAMID
-from znn_dask.data.remote import is_local
+from znn_dask.data.remote import is_local, zarr_store
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,13 @@ class Landing:
         if group is not None and self.name in group:
             del group[self.name]
         elif _group(self.place) is not None:
-            zarr.open_group(self.place, mode="w")  # empties it
+            zarr.open_group(zarr_store(self.place), mode="w", zarr_format=3)  # empties it
 
     def appear(self, attributes: Mapping[str, Any]) -> None:
         """The complete item takes its name in the volume, which is made if absent."""
-        zarr.open_group(self.root, mode="a", zarr_format=3)
-        zarr.open_group(self.place, mode="r+").attrs.put(dict(attributes))
+        zarr.open_group(zarr_store(self.root), mode="a", zarr_format=3)
+        group = zarr.open_group(zarr_store(self.place), mode="r+", zarr_format=3)
+        group.attrs.put(dict(attributes))
         if not is_local(self.root):
             return
         final = Path(self.root, self.name)
@@ -120,7 +121,7 @@ def _process() -> str:
 
 def _group(place: str, mode: Any = "r+") -> zarr.Group | None:
     try:
-        return zarr.open_group(place, mode=mode)
+        return zarr.open_group(zarr_store(place), mode=mode, zarr_format=3)
     except (FileNotFoundError, NotADirectoryError, zarr.errors.BaseZarrError):
         return None
 
@@ -128,7 +129,7 @@ def _group(place: str, mode: Any = "r+") -> zarr.Group | None:
 def _complete(place: str) -> bool:
     """Whether something other than an unfinished import is there."""
     try:
-        node = zarr.open(place, mode="r")
+        node = zarr.open(zarr_store(place), mode="r")
     except (FileNotFoundError, zarr.errors.BaseZarrError):
         return False
     return isinstance(node, zarr.Array) or parse_multiscales(node.attrs) is not None
