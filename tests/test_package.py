@@ -30,7 +30,7 @@ BELOW = {
     "report": {"taskgraph", "data", "kernels", "network"},
     "training": {"cluster", "taskgraph", "data", "kernels", "network"},
     "interop": {"taskgraph", "kernels", "network"},
-    "segmentation": {"data", "kernels", "network"},
+    "segmentation": {"inference", "training", "cluster", "data", "kernels", "network"},
     "inference": {"training", "cluster", "taskgraph", "data", "kernels", "network"},
     "display": {
         *("report", "segmentation", "training", "cluster", "taskgraph", "data"),
