@@ -9,10 +9,12 @@ from cyclopts import App
 
 from znn_dask.cli import (
     bench,
+    certificates,
     demo,
     evaluation,
     exporting,
     importing,
+    jobs,
     network,
     neurons,
     prediction,
@@ -64,6 +66,7 @@ app = App(
 )
 app.command(demo.demo)
 app.command(importing.import_, name="import")
+app.command(importing.pyramid)
 app.command(training.train)
 app.command(prediction.predict)
 app.command(segmentation.segment)
@@ -72,11 +75,19 @@ app.command(neurons.mesh)
 app.command(neurons.skeletonize)
 app.command(neurons.view)
 app.command(neurons.picture)
+app.command(jobs.submit)
+app.command(jobs.jobs)
+app.command(jobs.logs)
+app.command(jobs.attach)
+app.command(jobs.cancel)
+app.command(jobs.resume)
+app.command(jobs.fetch)
 app.command(network.info)
 app.command(network.plan)
 app.command(tuning.tune)
 app.command(exporting.export)
 app.command(bench.bench)
+app.command(certificates.certificates)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

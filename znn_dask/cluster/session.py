@@ -8,6 +8,7 @@ never the way back, and `cut` ends it from time to time.
 import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
@@ -82,11 +83,11 @@ class Session:
         any_worker: bool = False,
     ) -> None:
         self.client = client
-        self.spec = spec
         self.whole_steps = whole_steps
         self.crew = Crew(client, libraries, any_worker=any_worker)
         self._estimate = estimate
         self._names = Names(f"job-{uuid.uuid4().hex[:8]}", -1)
+        self.spec = replace(spec, name=self.job)
         self._present: list[Member] = []
         self._best = self._placement = Placement((), ())  # for those present; of this epoch
         self._contexts: dict[Key, Future] = {}

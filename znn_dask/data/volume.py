@@ -1,6 +1,6 @@
 """Volumes: Zarr v3 groups whose items ("image", "labels", "mask", ...) are OME-NGFF images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 import zarr.errors
-from zarr.storage import LocalStore
+from zarr.storage import FsspecStore, LocalStore
 
 from znn_dask.data.metadata import (
     ImageMetadata,
@@ -19,18 +19,15 @@ from znn_dask.data.metadata import (
     multiscales,
     parse_multiscales,
 )
+from znn_dask.data.remote import is_local, location
 
 Mode = Literal["r", "r+", "a"]
 
 CHUNK_EDGE = 64
 
 
-def is_local(path: str) -> bool:
-    """Whether `path` names a file system path and not an object store URL."""
-    return "://" not in path
-
-
 def _open_node(path: str, mode: Mode) -> zarr.Array | zarr.Group:
+    path = location(path)
     if is_local(path) and not Path(path).exists():
         raise VolumeError(f"no volume at {path}: check the path, or import one there first")
     try:
@@ -39,6 +36,10 @@ def _open_node(path: str, mode: Mode) -> zarr.Array | zarr.Group:
         raise VolumeError(
             f"{path} is not a Zarr volume or array: import it with `znn-dask import` first"
         ) from error
+    except Exception as error:  # every object store has its own kinds
+        if is_local(path):
+            raise
+        raise VolumeError(f"{path} cannot be opened: {' '.join(str(error).split())}") from error
 
 
 @dataclass(frozen=True)
@@ -123,10 +124,27 @@ class Volume:
             raise VolumeError(f"{self.path} is empty: import an image into it first")
         return self.metadata("image" if "image" in names else names[0]).voxel_size
 
-    def _repr_html_(self) -> str:
-        from znn_dask.data.mosaic import volume_html
+    def __repr__(self) -> str:
+        """Path and items; of a volume that cannot be read why not."""
+        try:
+            items = [
+                f"  {name}  {'x'.join(map(str, array.shape))} {array.dtype}, "
+                f"voxels of {' x '.join(f'{v:g}' for v in about.voxel_size)} nm"
+                for name, array, about in self._items()
+            ]
+        except Exception as error:  # whatever a damaged store raises: looking must not fail
+            items = [f"  cannot be read: {error}"]
+        return "\n".join([f"Volume {self.path}", *(items or ["  empty"])])
+
+    def _repr_html_(self) -> str | None:
+        from znn_dask.display.volume import volume_html
 
         return volume_html(self)
+
+    def _repr_mimebundle_(self, **only: Any) -> dict[str, Any]:
+        from znn_dask.display.slider import volume_bundle
+
+        return volume_bundle(self) or {}
 
 
 def _array_in(group: zarr.Group, path: str) -> zarr.Array:
@@ -165,25 +183,42 @@ def open_array(url: str | Path, mode: Mode = "r") -> zarr.Array:
 
 
 def describe_array(array: zarr.Array) -> ImageMetadata:
-    """Axes and voxel size of an array, from the image it belongs to.
+    """Axes and voxel size of an array, from the image that it is a level of.
 
     An array outside of any image gets axes by its number of dimensions and voxels of 1 nm.
     """
-    path = array.path.strip("/")
-    parent: zarr.Group | None = None
+    return recorded(array) or ImageMetadata(default_axes(array.ndim), (1.0, 1.0, 1.0), "")
+
+
+def recorded(array: zarr.Array) -> ImageMetadata | None:
+    """What the image says of which an array is a level; None for arrays outside of any."""
+    parent, name = _parent(array)
+    return None if parent is None else parse_multiscales(parent.attrs, name)
+
+
+def image_attributes(array: zarr.Array) -> Mapping[str, Any]:
+    """Attributes of the image group that an array is in; empty where there is none."""
+    parent, _ = _parent(array)
+    return {} if parent is None else dict(parent.attrs)
+
+
+def _parent(array: zarr.Array) -> tuple[zarr.Group | None, str]:
+    """The group that an array is in, and the array's name there."""
+    path, store = array.path.strip("/"), array.store
+    above, _, name = path.rpartition("/")
     try:
         if path:
-            above, _, name = path.rpartition("/")
-            parent = zarr.open_group(array.store, path=above, mode="r")
-        elif isinstance(array.store, LocalStore):
-            name = array.store.root.name
-            parent = zarr.open_group(array.store.root.parent, mode="r")
-    except (FileNotFoundError, zarr.errors.BaseZarrError):
-        parent = None
-    metadata = parse_multiscales(parent.attrs) if parent is not None else None
-    if metadata is None or metadata.path != name:
-        return ImageMetadata(default_axes(array.ndim), (1.0, 1.0, 1.0), "")
-    return metadata
+            return zarr.open_group(store, path=above, mode="r"), name
+        if isinstance(store, LocalStore):
+            return zarr.open_group(store.root.parent, mode="r"), store.root.name
+        if isinstance(store, FsspecStore):
+            above, _, name = store.path.rstrip("/").rpartition("/")
+            return zarr.open_group(
+                FsspecStore(store.fs, path=above, read_only=True), mode="r"
+            ), name
+    except (OSError, ValueError, zarr.errors.BaseZarrError):
+        pass
+    return None, name
 
 
 def default_chunks(shape: Sequence[int]) -> tuple[int, ...]:
@@ -202,10 +237,12 @@ def create_item(
     chunks: Sequence[int] | None = None,
     voxel_size: Sequence[float] = (1.0, 1.0, 1.0),
     axes: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> zarr.Array:
     """Create the image group `path` in `store` and return its empty array "0".
 
-    `name` is what the metadata calls it. Raises VolumeError.
+    `name` is what the metadata calls it. `attributes` take the metadata's place where the group is
+    to become an image only when it is complete. Raises VolumeError.
     """
     shape = tuple(int(n) for n in shape)
     axes = default_axes(len(shape)) if axes is None else axes
@@ -217,8 +254,9 @@ def create_item(
     if len(chunks) != len(shape) or min(chunks) < 1:
         raise VolumeError(f"chunks {chunks} do not fit shape {shape}: give one edge per axis")
     chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
-    attributes = multiscales(name, axes, checked_voxel_size(voxel_size))
-    group = zarr.create_group(str(store), path=path, attributes=attributes)
+    if attributes is None:
+        attributes = multiscales(name, axes, checked_voxel_size(voxel_size))
+    group = zarr.create_group(str(store), path=path, attributes=dict(attributes), zarr_format=3)
     return group.create_array(
         "0",
         shape=shape,

@@ -3,6 +3,7 @@
     out.zarr/
         zarr.json              OME-Zarr multiscale image
         0/                     (c,z,y,x)
+        1/, 2/, ...            lower resolutions, once all blocks are finished
         .znn/zarr.json         the plan and the fingerprints of checkpoint and image, as attributes
         .znn/preprocessing/    statistics of the image
         .znn/blocks/000007/    done marker: written after the data of block 7 (one atomic object)
@@ -22,6 +23,7 @@ import numpy as np
 import zarr
 import zarr.errors
 
+from znn_dask.data.remote import location
 from znn_dask.inference.blocks import PredictionError, Triple
 
 FORMAT = 1
@@ -38,6 +40,7 @@ def read_record(out: str) -> dict[str, Any] | None:
 
     Raises PredictionError where something else is, which is never overwritten.
     """
+    location(out)  # can be reached at all
     record = _group(out, RECORD)
     if record is not None and "plan" in record.attrs:
         return dict(record.attrs)
@@ -90,7 +93,8 @@ def begin(
     if _group(out, RECORD) is None:
         zarr.create_group(out, path=RECORD, attributes=dict(record), zarr_format=3)
     root = zarr.open_group(out, mode="a", zarr_format=3)
-    root.update_attributes(dict(attributes))
+    if "ome" not in root.attrs:  # else it may name lower resolutions already
+        root.update_attributes(dict(attributes))
     if BLOCKS not in root:
         zarr.create_group(out, path=BLOCKS, zarr_format=3)
     if "0" not in root:

@@ -1,0 +1,211 @@
+"""Lower resolutions of an OME-Zarr image, for viewers: built level by level, block by block.
+
+    image/0                 what was imported, predicted or segmented
+    image/1, image/2, ...   each made from the one above; in the metadata once it is complete
+    image/.pyramid/1/0-3-2  marker of a block of level 1 that is on disk, until the level is
+
+Zarr stores no chunk of zeros, so the arrays themselves do not say what was done.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+
+from znn_dask.data.metadata import VolumeError, parse_multiscales, with_levels
+from znn_dask.data.progress import shown
+from znn_dask.data.reduction import Reduction, halvings, reduced
+from znn_dask.data.spread import spread
+from znn_dask.kernels.geometry import Triple
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+RECORD = ".pyramid"
+BLOCK_EDGE = 128  # voxels that one task makes along z, y and x, about: 8 times as many are read
+
+Block = tuple[slice, ...]
+
+
+def build_pyramid(
+    image: str | Path,
+    reduction: Reduction | None = None,
+    *,
+    client: "Client | None" = None,
+    threads: int | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> int:
+    """Build the lower levels of this OME-Zarr image, chunk by chunk; returns how many it has.
+
+    image: path or URL of an image group in Zarr format 3 (NGFF 0.5), "volume.zarr/image" or
+        "map.zarr", whose array "0" (z,y,x) or (c,z,y,x) is complete.
+    reduction: "mean" for images and maps, "mode" (most frequent, ids stay exact) for labels; by
+        default "mode" for what says that it is labels ("image-label") and for integers of 32 bits
+        or more.
+    client: Dask client whose workers do it; they must see the same storage. None: `threads` of this
+        process, one per core by default.
+    overwrite: build all levels anew, after the image has changed.
+
+    Each level is halved along the axes with the shortest voxels, until it is 64 voxels long. A
+    level appears in the metadata when it is complete; a run that was interrupted anywhere is
+    continued by the next one, block by block. Each task holds about 8 * 128^3 voxels.
+
+    Raises VolumeError where there is no such image.
+    """
+    place = str(image)
+    group, entry = _opened(place)
+    base = group[entry["datasets"][0]["path"]]
+    assert isinstance(base, zarr.Array)  # as the metadata says
+    about = parse_multiscales(group.attrs)
+    assert about is not None
+    made = entry.get("type") if len(entry["datasets"]) > 1 and not overwrite else None
+    how = reduction or made or default_reduction(group.attrs, base.dtype)
+    steps = halvings(base.shape, about.voxel_size)
+    factors = list(itertools.accumulate(steps, _times))
+    if overwrite:
+        entry = with_levels(entry, [], how)
+        _publish(group, entry)
+        for name in (RECORD, *(str(k + 1) for k in range(len(steps)))):
+            if name in group:
+                del group[name]
+    have = len(entry["datasets"]) - 1
+    if have and entry != with_levels(entry, factors[:have], how):
+        raise VolumeError(
+            f"{place} has {have} levels made by {entry.get('type')} in another way than ours by "
+            f"{how}: overwrite them to build them anew"
+        )
+    title = f"pyramid of {Path(place).name}"
+    for number in range(have + 1, len(steps) + 1):
+        above = base if number == 1 else group[str(number - 1)]
+        assert isinstance(above, zarr.Array)
+        level = _level(group, str(number), above, base, steps[number - 1], how)
+        marks = f"{RECORD}/{number}"
+        done = set(_marks(group, marks))
+        every = list(blocks(level.shape, level.shards or level.chunks, BLOCK_EDGE))
+        missing = [block for block in every if _name(block) not in done]
+        work = functools.partial(_build, above, level, group, marks, steps[number - 1], how)
+        finished = spread(work, missing, name="pyramid", client=client, threads=threads)
+        label = f"{title}, level {number} of {len(steps)}"
+        for _ in shown(finished, label, len(every), "blocks", progress, done=len(done)):
+            pass
+        entry = with_levels(entry, factors[:number], how)
+        _publish(group, entry)
+        del group[marks]
+    if RECORD in group:
+        del group[RECORD]
+    return len(steps)
+
+
+def blocks(shape: Sequence[int], unit: Sequence[int], edge: int) -> Iterator[Block]:
+    """Boxes of whole chunks (or shards) of shape `unit` that cover `shape`.
+
+    They are about `edge` voxels long along z, y and x, and one chunk along the channels.
+    """
+    lead = len(shape) - 3
+    edges = [*unit[:lead], *(max(1, edge // u) * u for u in unit[lead:])]
+    ranges = [range(0, n, e) for n, e in zip(shape, edges, strict=True)]
+    for corner in itertools.product(*ranges):
+        yield tuple(slice(a, min(a + e, n)) for a, e, n in zip(corner, edges, shape, strict=True))
+
+
+def reduce_block(
+    source: Any, target: Any, factors: Triple, reduction: Reduction, block: Block
+) -> None:
+    """Fill `block` of array `target` from `source`, which is `factors` (z,y,x) times as fine."""
+    each = (*((1,) * (len(block) - 3)), *factors)
+    box = tuple(
+        slice(b.start * f, min(b.stop * f, n))
+        for b, f, n in zip(block, each, source.shape, strict=True)
+    )
+    target[block] = reduced(np.asarray(source[box]), factors, reduction)
+
+
+def _build(
+    source: zarr.Array,
+    target: zarr.Array,
+    group: zarr.Group,
+    marks: str,
+    factors: Triple,
+    reduction: Reduction,
+    block: Block,
+) -> None:
+    reduce_block(source, target, factors, reduction, block)
+    group.require_group(f"{marks}/{_name(block)}")
+
+
+def _name(block: Block) -> str:
+    return "-".join(str(b.start) for b in block)
+
+
+def _marks(group: zarr.Group, path: str) -> Iterator[str]:
+    if path in group:
+        node = group[path]
+        assert isinstance(node, zarr.Group)
+        yield from node.group_keys()
+
+
+def _level(
+    group: zarr.Group, name: str, above: zarr.Array, base: zarr.Array, step: Triple, how: Reduction
+) -> zarr.Array:
+    """The array of a level: what an interrupted run left of it, or else a new one."""
+    shape = (*above.shape[:-3], *(-(-n // f) for n, f in zip(above.shape[-3:], step, strict=True)))
+    marks = f"{RECORD}/{name}"
+    if marks in group and name in group:
+        found = group[name]
+        kept = isinstance(found, zarr.Array) and (found.shape, found.dtype) == (shape, base.dtype)
+        if kept and group[marks].attrs.get("reduction") == how:
+            return found  # type: ignore[return-value]
+    for path in (marks, name):
+        if path in group:
+            del group[path]
+    unit = base.chunks if base.shards else tuple(map(min, base.chunks, shape))
+    array = group.create_array(
+        name,
+        shape=shape,
+        dtype=base.dtype,
+        chunks=unit,
+        shards=base.shards,
+        compressors=base.compressors,
+        fill_value=0,
+        dimension_names=base.metadata.dimension_names,  # type: ignore[union-attr]
+    )
+    group.create_group(marks, attributes={"reduction": how})
+    return array
+
+
+def _opened(place: str) -> tuple[zarr.Group, dict[str, Any]]:
+    """The image group and its multiscales entry."""
+    try:
+        group = zarr.open_group(place, mode="r+")
+    except (OSError, ValueError) as error:
+        raise VolumeError(
+            f"no image group at {place}: name one such as volume.zarr/image"
+        ) from error
+    ome = group.attrs.get("ome")
+    if not isinstance(ome, dict) or not ome.get("multiscales"):
+        raise VolumeError(
+            f"{place} is no image in OME-Zarr 0.5, which has levels: name one such as "
+            "volume.zarr/image, or import it first"
+        )
+    return group, ome["multiscales"][0]
+
+
+def _publish(group: zarr.Group, entry: dict[str, Any]) -> None:
+    ome: Any = group.attrs["ome"]
+    several = [entry, *ome["multiscales"][1:]]
+    group.update_attributes({"ome": {**ome, "multiscales": several}})
+
+
+def default_reduction(attributes: Mapping[str, Any], dtype: Any) -> Reduction:
+    """ "mode" for what an image's attributes call labels, and for ids of 32 bits or more."""
+    ids = np.dtype(dtype).kind in "ui" and np.dtype(dtype).itemsize >= 4
+    return "mode" if ids or "image-label" in attributes.get("ome", {}) else "mean"
+
+
+def _times(a: Triple, b: Triple) -> Triple:
+    return (a[0] * b[0], a[1] * b[1], a[2] * b[2])
