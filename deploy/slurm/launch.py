@@ -26,6 +26,7 @@ from distributed import Security
 from znn_dask.cluster.security import SecurityError, listening_protocol
 
 _LOOK_AGAIN = 5.0  # seconds
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def cluster_of_jobs() -> SLURMCluster:
@@ -67,16 +68,16 @@ def kept(cluster: SLURMCluster, jobs: int) -> Iterator[None]:
 
 
 def run(command: list[str], cluster: SLURMCluster) -> int:
-    """The command's exit code; SIGINT and SIGTERM go to it as SIGINT, which leaves a checkpoint."""
+    """The command's exit code; SIGINT and SIGTERM go to it, and a training leaves a checkpoint."""
     child = subprocess.Popen(
         [*command, "--scheduler", cluster.scheduler_address],
         start_new_session=True,  # a Ctrl-C in the terminal reaches it once, from here
     )
 
     def forward(number: int, frame: FrameType | None) -> None:
-        child.send_signal(signal.SIGINT)
+        child.send_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, forward)
     return child.wait()
 
@@ -89,6 +90,8 @@ def main() -> int:
     parser.add_argument("--script", action="store_true", help="only print the script of a job")
     parser.add_argument("command", nargs="*", metavar="COMMAND")
     arguments = parser.parse_args()
+    for number in _SIGNALS:  # dask_jobqueue would have the first end us with code 0
+        signal.signal(number, signal.default_int_handler)
     try:
         cluster = cluster_of_jobs()
     except (SecurityError, ValueError) as error:  # SLURMCluster: what jobqueue.yaml lacks

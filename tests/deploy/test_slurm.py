@@ -20,7 +20,7 @@ mkdir -p "$QUEUE"
 script=$(mktemp "$QUEUE/job-XXXXXX")
 for argument; do file=$argument; done
 cp "$file" "$script"
-setsid env -i PATH="$PATH" HOME="$HOME" PYTHONPATH="$PYTHONPATH" sh -c '
+setsid env -i PATH="$PATH" HOME="$HOME" sh -c '
     echo $$ >"$1.pid"; exec bash "$1"' job "$script" >"$script.log" 2>&1 </dev/null &
 echo "Submitted batch job $(ls "$QUEUE" | grep -c "^job-[^.]*$")"
 """
@@ -150,16 +150,28 @@ def test_workers_join_from_jobs_and_train_to_the_same_bits(
 
 
 @pytest.mark.cluster
-def test_a_job_that_dies_is_submitted_again(
-    processes: Processes, folder: Path, queue: Path
+def test_a_lost_job_is_submitted_again_and_the_signal_of_slurm_leaves_a_checkpoint(
+    processes: Processes, folder: Path, queue: Path, tmp_path: Path
 ) -> None:
-    quick = {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s"}
-    launcher = processes.start("launch", [*LAUNCH, "--jobs", "1"], DASK_CONFIG=str(folder), **quick)
-    log = processes.folder / "launch.log"
-    wait_until(lambda: launcher.poll() is not None or jobs(queue))
+    project = write_project(tmp_path / "project")
+    train = ["znn-dask", "train", str(project / "config.toml"), "--set", "training.updates=1000000"]
+    launcher = processes.start(
+        "launch",
+        [*LAUNCH, "--jobs", "1", "--", *train],
+        DASK_CONFIG=str(folder),
+        DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT="1s",
+    )
+
+    def said(text: str) -> bool:
+        assert launcher.poll() is None, (processes.folder / "launch.log").read_text()
+        return any(text in file.read_text() for file in sorted(queue.glob("*.log"))[-1:])
+
+    wait_until(lambda: said("Registered to"))
     (first,) = jobs(queue)
-    wait_until(lambda: "Registered to" in "".join(f.read_text() for f in queue.glob("*.log")))
     kill(first)
-    wait_until(lambda: len(jobs(queue)) == 2)  # Dask waits a while for the lost worker
+    wait_until(lambda: len(jobs(queue)) == 2)
+    wait_until(lambda: "updates" in (processes.folder / "launch.log").read_text())
     launcher.send_signal(signal.SIGINT)
-    assert launcher.wait(60) == 130, log.read_text()
+    assert launcher.wait(60) == 130
+    assert list((project / "checkpoints").iterdir())
+    assert "stopped after update" in (processes.folder / "launch.log").read_text()
