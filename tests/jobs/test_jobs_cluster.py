@@ -9,9 +9,12 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import dask
 import numpy as np
 import pytest
+import yaml
 from distributed import Client
 from job_cases import assert_same_bits, cluster, environment, final_parameters, write_project
 from real_cluster import wait_until
@@ -155,6 +158,31 @@ def test_detaching_leaves_the_job_alone(site: Site) -> None:
     job.cancel()
     assert job.wait(120) == "cancelled"
     assert job.checkpoints.latest is not None
+
+
+def flat(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def test_a_cluster_with_certificates(site: Site, tmp_path: Path) -> None:
+    """Keeper and driver connect with those of their processes."""
+    pytest.importorskip("cryptography")
+    from znn_dask.cluster.certificates import make_certificates
+
+    make_certificates(tmp_path / "tls")
+    written = yaml.safe_load((tmp_path / "tls" / "tls.yaml").read_text())
+    settings = dict(flat(written))
+    with (
+        dask.config.set(settings),
+        cluster(tmp_path / "cluster", 1, **settings) as (real, client),
+    ):
+        assert real.address.startswith("tls://")
+        job = znn.submit(site.config, client, folder=tmp_path / "jobs")
+        assert job.wait(120) == "completed"
 
 
 def failed(job: Job) -> str:
