@@ -1,14 +1,15 @@
 """A small training for jobs, and clusters of real processes that keep jobs in a folder."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from distributed import Client
-from real_cluster import RealCluster, names, wait_until
+from real_cluster import RealCluster, names
+from real_cluster import wait_until as wait_some_seconds
 from small_network import NETWORK
 from striped_volume import write_volume
 
@@ -35,6 +36,11 @@ validate_every = 1000
 eta = 0.01
 momentum = 0.9
 """
+
+
+def wait_until(condition: Callable[[], Any]) -> None:
+    """Patiently: what is waited for may be several processes that import all they need."""
+    wait_some_seconds(condition, 150)
 
 
 def write_project(folder: Path, updates: int = UPDATES) -> Path:

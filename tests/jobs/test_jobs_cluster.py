@@ -16,8 +16,14 @@ import numpy as np
 import pytest
 import yaml
 from distributed import Client
-from job_cases import assert_same_bits, cluster, environment, final_parameters, write_project
-from real_cluster import wait_until
+from job_cases import (
+    assert_same_bits,
+    cluster,
+    environment,
+    final_parameters,
+    wait_until,
+    write_project,
+)
 
 import znn_dask as znn
 from znn_dask.cli import main
@@ -166,12 +172,12 @@ def test_two_at_once_share_a_cluster_and_the_third_waits(site: Site, tmp_path: P
         client,
     ):
         jobs = [znn.submit(site.config, client, overrides=FOREVER) for _ in range(3)]
-        wait_until(lambda: all(job.history.progress for job in jobs[:2]), 120)
+        wait_until(lambda: all(job.history.progress for job in jobs[:2]))
         homes = {job.history.claims[0].worker for job in jobs[:2]}
         assert len(homes) == 2
         assert jobs[2].state == "waiting"
         jobs[0].cancel()
-        wait_until(lambda: jobs[2].state == "running", 120)
+        wait_until(lambda: jobs[2].state == "running")
         assert jobs[0].state == "cancelled"
         assert jobs[1].state == "running"
 

@@ -3,15 +3,21 @@
 from pathlib import Path
 
 import pytest
-from job_cases import assert_same_bits, cluster, driver_of, final_parameters, write_project
-from real_cluster import wait_until
+from job_cases import (
+    assert_same_bits,
+    cluster,
+    driver_of,
+    final_parameters,
+    wait_until,
+    write_project,
+)
 
 import znn_dask as znn
 from znn_dask.training.checkpoint import load_checkpoint
 from znn_dask.training.config import load_config
 from znn_dask.training.from_config import trainer_from_config
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_a_job_on_s3_goes_on_after_its_driver(bucket: str, tmp_path: Path) -> None:
@@ -19,9 +25,9 @@ def test_a_job_on_s3_goes_on_after_its_driver(bucket: str, tmp_path: Path) -> No
     with cluster(tmp_path / "cluster", 2) as (real, client):
         job = znn.submit(config, client, folder=f"{bucket}/jobs")
         assert job.location.startswith(f"{bucket}/jobs/")
-        wait_until(lambda: job.checkpoints.latest is not None, 120)
+        wait_until(lambda: job.checkpoints.latest is not None)
         real.kill(driver_of(client, job))
-        assert job.wait(150) == "completed"
+        assert job.wait(200) == "completed"
         history = job.history
         assert history.attempt == 2
         assert history.claims[1].origin is not None
