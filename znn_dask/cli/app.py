@@ -14,6 +14,7 @@ from znn_dask.cli import (
     evaluation,
     exporting,
     importing,
+    jobs,
     network,
     neurons,
     prediction,
@@ -72,6 +73,13 @@ app.command(segmentation.segment)
 app.command(evaluation.evaluate)
 app.command(neurons.mesh)
 app.command(neurons.view)
+app.command(jobs.submit)
+app.command(jobs.jobs)
+app.command(jobs.logs)
+app.command(jobs.attach)
+app.command(jobs.cancel)
+app.command(jobs.resume)
+app.command(jobs.fetch)
 app.command(network.info)
 app.command(network.plan)
 app.command(tuning.tune)

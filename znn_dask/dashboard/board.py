@@ -17,7 +17,6 @@ RATE_SECONDS = 30.0
 
 MOST_JOBS = 24
 _KEPT_SECONDS = 60.0
-_SILENT_SECONDS = 10.0  # of a process's figures: then it is gone
 _MOST_BLOCKS = 1 << 24
 
 KINDS = ("training", "prediction")
@@ -83,7 +82,7 @@ class ProcessRecord:
     history
         (time, busy) of late.
     spectra
-        Bytes by what they are the spectra of.
+        (time, bytes by what they are the spectra of) of late.
     heard
         When its figures last came.
     """
@@ -98,7 +97,7 @@ class ProcessRecord:
     history: deque[tuple[float, tuple[float, ...]]] = field(
         default_factory=lambda: deque(maxlen=120)
     )
-    spectra: dict[str, int] = field(default_factory=dict)
+    spectra: deque[tuple[float, dict[str, int]]] = field(default_factory=lambda: deque(maxlen=120))
     heard: float = 0.0
 
 
@@ -111,6 +110,11 @@ class WorkerFigures:
     memory: int
     memory_limit: int
     figures: Mapping[str, Any]
+
+
+def nothing(address: str) -> dict[str, Any]:
+    """Figures of a worker that has done nothing for this package yet."""
+    return {"process": address, "host": "", "engines": {}, "seconds": {}, "spectra": {}}
 
 
 class Board:
@@ -158,9 +162,7 @@ class Board:
             _update(record, members, now)
             for tally, rows in members[0].figures["seconds"].items():
                 self._count(tally, process, rows)
-        for process in list(self.processes):
-            if now - self.processes[process].heard > _SILENT_SECONDS:
-                del self.processes[process]
+        self.processes = {process: self.processes[process] for process in by_process}
         for job in self.jobs.values():
             if job.running:
                 total: dict[Layer, float] = {}
@@ -218,7 +220,9 @@ def _update(record: ProcessRecord, members: list[WorkerFigures], now: float) -> 
     record.threads = sum(worker.threads for worker in members)
     record.memory = max(worker.memory for worker in members)
     record.memory_limit = sum(worker.memory_limit for worker in members)
-    record.spectra = {str(what): int(size) for what, size in figures["spectra"].items()}
+    spectra = {str(what): int(size) for what, size in figures["spectra"].items()}
+    record.spectra.append((now, spectra))
+    _drop_old(record.spectra, now)
     engines = {str(n): tuple(float(s) for s in row[:3]) for n, row in figures["engines"].items()}
     for number, seconds in engines.items():
         before = record.engines.get(number, (0.0, 0.0, 0.0) if record.history else seconds)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from bokeh.core.properties import value
 from bokeh.models import (
     ColumnDataSource,
     FactorRange,
@@ -16,38 +17,47 @@ from bokeh.plotting import figure
 
 from znn_dask.dashboard import style
 from znn_dask.dashboard.mosaic import mosaic
+from znn_dask.dashboard.thinning import smooth
 from znn_dask.report.colours import GRID, INK, MUTED
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
+_MAP_WIDTH, _MAP_HEIGHT = 560, 230  # pixels
 _ROW, _FRAME = 24, 52  # pixels: of a bar, and of what is around them
 _MOST_ROWS = 40
+_SMOOTHED = 40  # part of a training curve that a mean reaches to either side
 
 
 class CurveChart:
     """Loss over updates, of training and validation."""
 
     def __init__(self) -> None:
-        self._training = ColumnDataSource({"step": [], "loss": []})
+        self._training = ColumnDataSource({"step": [], "loss": [], "smooth": []})
         self._validation = ColumnDataSource({"step": [], "loss": []})
         self.root = _figure(height=270, x_axis_label="updates", y_axis_label="loss per voxel")
-        for source, colour in (
-            (self._training, style.TRAINING),
-            (self._validation, style.VALIDATION),
-        ):
-            self.root.line("step", "loss", source=source, line_color=colour, line_width=1.8)
+        self.root.line(*("step", "loss"), source=self._training, line_color=style.RAW, line_width=1)
+        line = self.root.line(
+            *("step", "smooth"), source=self._training, line_color=style.TRAINING, line_width=2
+        )
+        self.root.line(
+            *("step", "loss"), source=self._validation, line_color=style.VALIDATION, line_width=2
+        )
         dots = self.root.scatter(
             *("step", "loss"), source=self._validation, size=6, color=style.VALIDATION
         )
-        line = self.root.renderers[0]
-        for renderer, name in ((line, "training"), (dots, "validation")):
-            tips = [(name, "@loss{0.00000}"), ("update", "@step{0,0}")]
+        for renderer, name, column in (
+            (line, "training", "smooth"),
+            (dots, "validation", "loss"),
+        ):
+            tips = [(name, f"@{column}{{0.00000}}"), ("update", "@step{0,0}")]
             self.root.add_tools(HoverTool(renderers=[renderer], tooltips=tips))
         self.root.xaxis.formatter = NumeralTickFormatter(format="0,0")
 
     def update(self, curve: Mapping[str, Any]) -> None:
         """Show `{"training": points, "validation": points}`."""
-        self._training.data = dict(curve["training"])
+        training = curve["training"]
+        reach = len(training["loss"]) // _SMOOTHED
+        self._training.data = {**training, "smooth": smooth(training["loss"], reach)}
         self._validation.data = dict(curve["validation"])
 
 
@@ -133,7 +143,7 @@ class BlockChart:
         self.root.add_layout(
             LabelSet(
                 source=self._names,
-                text_font=FONT,
+                text_font=value(FONT),
                 text_font_size="11px",
                 text_color=MUTED,
                 text_baseline="bottom",
@@ -163,7 +173,7 @@ class BlockChart:
         }
         x, y, text = zip(*found.slices, strict=True)
         self._names.data = {"x": x, "y": y, "text": text}
-        scale = max(3.0, min(26.0, 1000 / found.width, 420 / found.height))
+        scale = max(3.0, min(22.0, _MAP_WIDTH / found.width, _MAP_HEIGHT / found.height))
         self.root.x_range.update(start=-0.3, end=found.width + 0.3)
         self.root.y_range.update(start=found.height, end=-18 / scale)
         self.root.update(

@@ -76,7 +76,7 @@ def mosaic(
         (
             s % across * left,
             s // across * top,
-            f"z {s * joined[0] * block_depth}–{min((s + 1) * joined[0] * block_depth, depth) - 1}",
+            f"z {_span_text(s, joined[0] * block_depth, depth)}",
         )
         for s in range(slices)
     ]
@@ -97,8 +97,9 @@ def _joined(grid: tuple[int, int, int]) -> tuple[int, int, int]:
     """How many blocks along z, y, x make a cell."""
     z, y, x = grid
     deep = math.ceil(z / MOST_SLICES)
-    cells = math.ceil(z / deep) * y * x
-    wide = math.ceil(math.sqrt(cells / MOST_CELLS)) if cells > MOST_CELLS else 1
+    wide = 1
+    while math.ceil(z / deep) * math.ceil(y / wide) * math.ceil(x / wide) > MOST_CELLS:
+        wide += 1
     return deep, wide, wide
 
 
@@ -116,8 +117,10 @@ def _across(slices: int, rows: int, columns: int, shape: float) -> int:
 
 
 def _span(at: tuple[int, ...], joined: tuple[int, ...], grid: tuple[int, ...]) -> str:
-    def part(a: int, n: int, most: int) -> str:
-        first, last = a * n, min((a + 1) * n, most) - 1
-        return f"{first}" if first == last else f"{first}–{last}"
+    return ", ".join(_span_text(*of) for of in zip(at, joined, grid, strict=True))
 
-    return ", ".join(part(*of) for of in zip(at, joined, grid, strict=True))
+
+def _span_text(number: int, size: int, most: int) -> str:
+    """First and last of what piece `number` holds, where pieces of `size` divide up `most`."""
+    first, last = number * size, min((number + 1) * size, most) - 1
+    return f"{first}" if first == last else f"{first}–{last}"

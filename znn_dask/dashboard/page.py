@@ -84,8 +84,8 @@ class Page(DashboardComponent):
         self._place(
             [
                 self._summary,
-                *([] if running else [self._idle]),
                 *(card.root for card in cards.values()),
+                *([] if running else [self._idle]),
                 *([self._workers.root] if view["workers"] else []),
                 *([self._ended] if listed else []),
             ]
@@ -102,15 +102,14 @@ class TrainingCard:
     def __init__(self) -> None:
         self._words = _html()
         self._curve, self._layers = CurveChart(), LayersPanel()
-        curve = _titled(
-            words.legend("Loss", {"training": style.TRAINING, "validation": style.VALIDATION}),
-            self._curve.root,
-        )
-        self.root = _card(self._words, _side_by_side(curve, self._layers.root))
+        meaning = {"training": style.TRAINING, "validation": style.VALIDATION}
+        self._loss = _titled(words.legend("Loss", meaning), self._curve.root)
+        self.root = _card(self._words, _side_by_side(self._loss, self._layers.root))
 
     def update(self, job: dict[str, Any]) -> None:
         """Show a training of the view."""
         self._words.text = words.training(job)
+        self._loss.visible = job["loss"] is not None  # there are no axes for nothing
         self._curve.update(job["curve"])
         self._layers.update(job["layers"])
 
@@ -161,16 +160,17 @@ class WorkersCard:
         self._shares = BarChart(style.SHARES, "share of the threads' time", "0%", most=1.0)
         self._spectra = BarChart(style.SPECTRA, "MB of spectra", "0,0.[0]", scale=1e-6)
         shares = _titled(words.legend("Time", style.SHARES), self._shares.root)
-        spectra = _titled(words.legend("FFT caches", style.SPECTRA), self._spectra.root)
-        self.root = _card(self._words, _side_by_side(shares, spectra))
+        self._caches = _titled(words.legend("FFT caches", style.SPECTRA), self._spectra.root)
+        self.root = _card(self._words, _side_by_side(shares, self._caches))
 
     def update(self, workers: list[dict[str, Any]]) -> None:
         """Show the workers of the view."""
         self._words.text = words.workers(workers)
-        names = [f"{worker['name']} · {worker['threads']} threads" for worker in workers]
+        names = [f"{w['name']} · {words.plural(w['threads'], 'thread')}" for w in workers]
         self._shares.update(
             [(n, worker["shares"] or {}) for n, worker in zip(names, workers, strict=True)]
         )
+        self._caches.visible = any(sum(w["spectra_bytes"].values()) for w in workers)
         self._spectra.update(
             [(n, worker["spectra_bytes"]) for n, worker in zip(names, workers, strict=True)]
         )

@@ -9,7 +9,7 @@ from distributed import Scheduler, SchedulerPlugin
 from tornado.ioloop import PeriodicCallback
 
 from znn_dask.cluster.figures import FIGURES
-from znn_dask.dashboard.board import Board, WorkerFigures
+from znn_dask.dashboard.board import Board, WorkerFigures, nothing
 from znn_dask.dashboard.channel import TOPIC
 from znn_dask.dashboard.view import view
 
@@ -58,11 +58,9 @@ class BoardPlugin(SchedulerPlugin):
 
     def _workers(self) -> Iterator[WorkerFigures]:
         for worker in self._scheduler.workers.values():
-            figures = worker.metrics.get(FIGURES)
-            if isinstance(figures, dict):
-                memory = int(worker.metrics.get("memory", 0))
-                limit = int(worker.memory_limit)
-                yield WorkerFigures(worker.address, worker.nthreads, memory, limit, figures)
+            figures = worker.metrics.get(FIGURES) or nothing(worker.address)
+            memory, limit = int(worker.metrics.get("memory", 0)), int(worker.memory_limit)
+            yield WorkerFigures(worker.address, worker.nthreads, memory, limit, figures)
 
     def _blocks(self) -> Iterator[tuple[str, int]]:
         """(prediction and attempt, block) of the blocks that are with workers."""

@@ -22,7 +22,7 @@ PASSES = {
     "loading": "#b8c2cc",
 }  # type 1 in blue, type 2 in orange, as in schedules
 SPECTRA = {"kernels": GREEN, "inputs": SKY, "gradients": PINK}
-TRAINING, VALIDATION = BLUE, VERMILION
+TRAINING, RAW, VALIDATION = BLUE, "#b9d8ea", VERMILION
 MISSING, RUNNING, DONE = GRID, ORANGE, BLUE
 
 PAGE = """
@@ -45,7 +45,7 @@ HEAD = f"""
 color:{INK}}}
 .bk-clearfix{{width:100%}}
 .top{{display:flex;align-items:baseline;gap:12px;flex-wrap:wrap}}
-h1{{font-size:22px;margin:0;letter-spacing:-.01em}}
+h1{{font-size:22px;margin:0 0 10px;letter-spacing:-.01em}}
 h2{{font-size:17px;margin:0;letter-spacing:-.005em}}
 .soft{{color:{MUTED}}}
 .where{{color:{MUTED};font-size:13px;overflow-wrap:anywhere}}
@@ -68,7 +68,7 @@ p{{margin:6px 0;max-width:80ch}}
 table{{border-collapse:collapse;font-variant-numeric:tabular-nums}}
 td{{padding:3px 20px 3px 0;font-size:13.5px;white-space:nowrap}}
 .key{{display:inline-block;width:11px;height:11px;border-radius:2px;margin:0 5px 0 14px;
-vertical-align:-1px}}.key:first-child{{margin-left:0}}
+vertical-align:-1px}}
 .legend{{font-size:12.5px;color:{MUTED}}}
-b.sub{{font-size:13.5px;font-weight:600;margin-right:10px}}
+b.sub{{font-size:13.5px;font-weight:600}}
 """

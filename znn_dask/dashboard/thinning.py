@@ -1,5 +1,7 @@
 """A curve of bounded length, however many points it is made of."""
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 Points = dict[str, list[Any]]
@@ -49,3 +51,10 @@ class ThinCurve:
         self._steps = self._steps[1::2]
         self._sums = [a + b for a, b in zip(self._sums[::2], self._sums[1::2], strict=True)]
         self._width *= 2
+
+
+def smooth(values: Sequence[float], reach: int) -> list[float]:
+    """Means of each value and up to `reach` on either side."""
+    sums = [0.0, *accumulate(values)]
+    ends = ((max(0, i - reach), min(len(values), i + reach + 1)) for i in range(len(values)))
+    return [(sums[stop] - sums[start]) / (stop - start) for start, stop in ends]

@@ -179,7 +179,7 @@ def _process(record: ProcessRecord) -> dict[str, Any]:
         "host": record.host,
         "threads": record.threads,
         "shares": shares(record),
-        "spectra_bytes": dict(record.spectra),
+        "spectra_bytes": _most_spectra(record),
         "memory_bytes": record.memory,
         "memory_limit_bytes": record.memory_limit,
     }
@@ -201,10 +201,16 @@ def shares(record: ProcessRecord) -> dict[str, float] | None:
     return dict(zip(SHARES, [*found, max(0.0, 1 - sum(found))], strict=True))
 
 
+def _most_spectra(record: ProcessRecord) -> dict[str, int]:
+    """When there were most of late: within a step they come and go."""
+    recent = [held for at, held in record.spectra if record.heard - at <= RATE_SECONDS]
+    return max(recent, key=lambda held: sum(held.values())) if recent else {}
+
+
 def _short(workers: tuple[str, ...]) -> str:
     first = workers[0].partition("://")[2] or workers[0]
     if workers[0].startswith("inproc"):
-        first = "this process"
+        first = "in-process"
     return first if len(workers) == 1 else f"{first} +{len(workers) - 1}"
 
 

@@ -12,10 +12,10 @@ def summary(view: dict[str, Any]) -> str:
         (sum(job["state"] == "running" for job in view["trainings"]), "training"),
         (sum(job["state"] == "running" for job in view["predictions"]), "prediction"),
     ]
-    running = " and ".join(_plural(n, word) for n, word in counts if n)
+    running = " and ".join(plural(n, word) for n, word in counts if n)
     threads = sum(worker["threads"] for worker in view["workers"])
     workers = sum(len(worker["workers"]) for worker in view["workers"])
-    told = f"{_plural(workers, 'worker')} with {_plural(threads, 'thread')}" if workers else ""
+    told = f"{plural(workers, 'worker')} with {plural(threads, 'thread')}" if workers else ""
     parts = [f"{running} running" if running else "nothing is running", told]
     text = " · ".join(part for part in parts if part)
     return f'<div class="top"><h1>ZNN</h1><span class="soft">{text}</span></div>'
@@ -24,16 +24,23 @@ def summary(view: dict[str, Any]) -> str:
 def idle(address: str) -> str:
     """What to do where nothing runs."""
     address = escape(address)
-    return (
+    head = (
         "<h2>Nothing is running on this cluster</h2>"
         "<p>A training or prediction appears here as soon as it begins, with its learning curve, "
-        "its speed, and what the workers do. Start one from a shell</p>"
+        "its speed, and what the workers do. "
+    )
+    work = (
+        "trainer = znn_dask.Trainer(network, volume, output_size, client=client)\n"
+        "trainer.fit(10_000)\n"
+        'znn_dask.predict(trainer.checkpoint, "volume.zarr/image", "map.zarr", client=client)</pre>'
+    )
+    if address.startswith("inproc"):  # nobody outside reaches it
+        return f"{head}Start one in the Python session that this cluster lives in</p><pre>{work}"
+    return (
+        f"{head}Start one from a shell</p>"
         f"<pre>znn-dask train config.toml --scheduler {address}\n"
         f"znn-dask predict checkpoints volume.zarr/image map.zarr --scheduler {address}</pre>"
-        "<p>or from Python</p>"
-        f'<pre>client = distributed.Client("{address}")\n'
-        "trainer = znn_dask.Trainer(network, volume, output_size, client=client)\n"
-        "trainer.fit(10_000)</pre>"
+        f'<p>or from Python</p><pre>client = distributed.Client("{address}")\n{work}'
     )
 
 
@@ -50,7 +57,8 @@ def training(job: dict[str, Any]) -> str:
         step, loss = job["best"]
         facts.append((_loss(loss), f"at {_number(step)}", "best validation"))
     facts.append((_left(job["seconds_left"]), "", "left"))
-    return _job(job, "training", job["folder"], facts, job["step"] / max(job["last"], 1))
+    note = "" if job["loss"] is not None else "the first update is being prepared"
+    return _job(job, "training", job["folder"], facts, job["step"] / max(job["last"], 1), note)
 
 
 def prediction(job: dict[str, Any]) -> str:
@@ -82,7 +90,8 @@ def workers(found: list[dict[str, Any]]) -> str:
     spectra = sum(sum(worker["spectra_bytes"].values()) for worker in found)
     return (
         '<div class="top"><h2>Workers</h2><span class="soft">over the last half a minute · '
-        f"{si(spectra)}B in FFT caches</span></div>"
+        + (f"up to {si(spectra)}B in FFT caches" if spectra else "no FFT caches")
+        + "</span></div>"
     )
 
 
@@ -96,7 +105,12 @@ def legend(title: str, colours: dict[str, str]) -> str:
 
 
 def _job(
-    job: dict[str, Any], kind: str, where: str, facts: list[tuple[str, str, str]], share: float
+    job: dict[str, Any],
+    kind: str,
+    where: str,
+    facts: list[tuple[str, str, str]],
+    share: float,
+    note: str = "",
 ) -> str:
     cells = "".join(
         f'<div class="fact"><div class="value">{value} <small>{unit}</small></div>'
@@ -104,7 +118,7 @@ def _job(
         for value, unit, label in facts
         if value
     )
-    note = job["message"]
+    note = job["message"] or note
     if job["state"] == "lost":
         note = "its driver is gone"
     elif job["silent_seconds"] > 10:
@@ -126,7 +140,8 @@ def _reached(job: dict[str, Any]) -> str:
     return f"{_number(job['done'])} of {_number(job['blocks'])} blocks"
 
 
-def _plural(count: int, word: str) -> str:
+def plural(count: int, word: str) -> str:
+    """`1 thread`, `2 threads`."""
     return f"{count} {word}" + ("s" if count != 1 else "")
 
 

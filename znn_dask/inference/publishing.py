@@ -52,7 +52,7 @@ class Publisher(Watcher):
         error = sys.exception()
         state = "failed" if error is not None else "finished" if self._done.all() else "stopped"
         message = "" if error is None else " ".join(f"{type(error).__name__}: {error}".split())
-        self._channel.close({**self._state(state), "message": message})
+        self._channel.close(lambda: {**self._state(state), "message": message})
 
     def _state(self, state: str) -> Message:
         # Blocks finish nearly in order, so runs of equal bits come to few bytes.
