@@ -217,7 +217,7 @@ def attach(job: str, /, *, scheduler: Scheduler = None, folder: Folder = None) -
         Folder of jobs; the one that the scheduler watches when not given.
     """
     from znn_dask.jobs.bar import show
-    from znn_dask.jobs.state import last_words, state_of
+    from znn_dask.jobs.state import sentence, state_of
 
     with _job(job, scheduler, folder) as found:
         try:
@@ -225,11 +225,11 @@ def attach(job: str, /, *, scheduler: Scheduler = None, folder: Folder = None) -
         except KeyboardInterrupt:
             say(f"detached; job {found.id} goes on")
             return INTERRUPTED
-    state, why = state_of(history), last_words(history)
-    say(f"job {found.id} has {state}{f': {why}' if why else ''}")
-    if state == "completed":
-        say(f"next: znn-dask fetch {found.id} {history.description.title}")
-    return 0 if state == "completed" else BROKEN
+    say(f"job {found.id} {sentence(history)}")
+    if state_of(history) != "completed":
+        return BROKEN
+    say(f"next: znn-dask fetch {found.id} {history.description.title}")
+    return 0
 
 
 def cancel(job: str, /, *, scheduler: Scheduler = None, folder: Folder = None) -> None:

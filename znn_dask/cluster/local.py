@@ -70,7 +70,7 @@ def local_cluster(
         protocol = "inproc://"  # also where encryption is required: nothing leaves the process
     if threads is None:
         threads = max(1, cores() // workers)
-    preload = [*dask.config.get("distributed.scheduler.preload", []), PAGE]
+    preload = [*dask.config.get("distributed.scheduler.preload", default=[]), PAGE]
     with dask.config.set({**SETTINGS, "distributed.scheduler.preload": preload}):
         return Client(
             n_workers=workers,
