@@ -125,5 +125,5 @@ def test_notebook_picture(make_volume):
     data = np.random.default_rng(0).integers(0, 255, (4, 300, 20), np.uint8)
     path = make_volume(chunk=64, image=data, labels=data.astype(np.uint32))
     text = open_volume(path)._repr_html_()
-    assert text.count("data:image/png;base64,") == 2
-    assert "40 x 4 x 4 nm" in text
+    assert text.count("data:image/jpeg;base64,") == 3  # image across z and y, labels over it
+    assert "40 × 4 × 4 nm" in text

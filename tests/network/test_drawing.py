@@ -94,10 +94,13 @@ def test_other_operations_are_drawn() -> None:
 
 
 def test_notebooks_show_it() -> None:
-    svg = zoo.small3d()._repr_svg_()
-    assert svg is not None
-    assert svg.startswith("<svg")
-    assert Network().input()._repr_svg_() is None  # unfinished: the notebook shows text
+    html = zoo.small3d()._repr_html_()
+    assert html is not None
+    assert "<svg" in html
+    unfinished = Network().input()
+    assert "unfinished" in str(unfinished._repr_html_())
+    assert "unfinished" in repr(unfinished)
+    assert "field of view" in repr(zoo.small3d())
 
 
 def test_every_network_of_the_original_can_be_drawn(shared: Path) -> None:

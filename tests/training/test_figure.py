@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from znn_dask.training.curve import LearningCurve
+from znn_dask.training.curve import LearningCurve, smooth
 from znn_dask.training.figure import (
     learning_curve_figure,
     learning_curve_png,
     save_learning_curve,
-    smooth,
 )
 
 

@@ -129,10 +129,27 @@ class Volume:
             raise VolumeError(f"{self.path} is empty: import an image into it first")
         return self.metadata("image" if "image" in names else names[0]).voxel_size
 
-    def _repr_html_(self) -> str:
-        from znn_dask.data.mosaic import volume_html
+    def __repr__(self) -> str:
+        """Path and items; of a volume that cannot be read why not."""
+        try:
+            items = [
+                f"  {name}  {'x'.join(map(str, array.shape))} {array.dtype}, "
+                f"voxels of {' x '.join(f'{v:g}' for v in about.voxel_size)} nm"
+                for name, array, about in self._items()
+            ]
+        except Exception as error:  # whatever a damaged store raises: looking must not fail
+            items = [f"  cannot be read: {error}"]
+        return "\n".join([f"Volume {self.path}", *(items or ["  empty"])])
+
+    def _repr_html_(self) -> str | None:
+        from znn_dask.display.volume import volume_html
 
         return volume_html(self)
+
+    def _repr_mimebundle_(self, **only: Any) -> dict[str, Any]:
+        from znn_dask.display.slider import volume_bundle
+
+        return volume_bundle(self) or {}
 
 
 def _array_in(group: zarr.Group, path: str) -> zarr.Array:

@@ -223,20 +223,22 @@ def _style() -> str:
         ".znn-network .label tspan{font-weight:600}"
         ".znn-network .label .faint{font-weight:400}"
     )
-    return base + _colours(0) + "@media (prefers-color-scheme:dark){" + _colours(1) + "}"
+    return base + colours(0) + "@media (prefers-color-scheme:dark){" + colours(1) + "}"
 
 
-def _colours(theme: int) -> str:
+def colours(theme: int, under: str = "") -> str:
+    """CSS rules of the light (0) or dark (1) theme, for pictures `under` a selector."""
+    here = f"{under}.znn-network"
     rules = [
-        f".znn-network .page{{fill:{PAGE[theme]}}}",
-        f".znn-network text{{fill:{INK[theme]}}}",
-        f".znn-network .facts,.znn-network .faint{{fill:{FAINT[theme]}}}",
-        f".znn-network .label{{stroke:{PAGE[theme]}}}",
+        f"{here} .page{{fill:{PAGE[theme]}}}",
+        f"{here} text{{fill:{INK[theme]}}}",
+        f"{here} .facts,{here} .faint{{fill:{FAINT[theme]}}}",
+        f"{here} .label{{stroke:{PAGE[theme]}}}",
     ]
     for kind, (fill, stroke) in BOXES.items():
-        rules.append(f".znn-network .{kind} rect{{fill:{fill[theme]};stroke:{stroke[theme]}}}")
+        rules.append(f"{here} .{kind} rect{{fill:{fill[theme]};stroke:{stroke[theme]}}}")
     for kind, colour in LINES.items():
-        rules.append(f".znn-network .{kind} .shaft{{stroke:{colour[theme]}}}")
-        rules.append(f".znn-network .{kind} .tip{{fill:{colour[theme]}}}")
-        rules.append(f".znn-network tspan.{kind}{{fill:{colour[theme]}}}")
+        rules.append(f"{here} .{kind} .shaft{{stroke:{colour[theme]}}}")
+        rules.append(f"{here} .{kind} .tip{{fill:{colour[theme]}}}")
+        rules.append(f"{here} tspan.{kind}{{fill:{colour[theme]}}}")
     return "".join(rules)

@@ -155,14 +155,20 @@ class Network(Builder):
                 shapes[f"{node.name}.biases"] = (node.size,)
         return shapes
 
-    def _repr_svg_(self) -> str | None:
-        """The network's picture in a notebook; nothing while it is unfinished or impossible."""
-        from znn_dask.network.drawing import draw  # drawing is written in terms of Network
+    def __repr__(self) -> str:
+        """The table of `describe`; of an unfinished or impossible network what is wrong."""
+        from znn_dask.network.table import describe  # it is written in terms of Network
 
         try:
-            return draw(self)
-        except NetworkError:
-            return None
+            return describe(self)
+        except NetworkError as error:
+            groups = f"{len(self.nodes)} node groups, {len(self.edges)} edge groups"
+            return f"Network, unfinished ({groups}): {error}"
+
+    def _repr_html_(self) -> str | None:
+        from znn_dask.display.network import network_html
+
+        return network_html(self)
 
 
 def _size(what: str, size: Sequence[int]) -> Triple:

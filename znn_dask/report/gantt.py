@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from znn_dask.report.colours import BLUE, ORANGE, VERMILION
 from znn_dask.taskgraph.timeline import Span
 
-# Okabe and Ito's colours, which differ for colour-blind readers too
-BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"
 COLOURS = {"type-1": BLUE, "type-2": ORANGE, "forced": VERMILION}
 MEANINGS = {
     "type-1": "type 1: the next task waits for it",
@@ -78,6 +77,11 @@ class Chart:
     def kinds(self) -> list[str]:
         """Those of its bars, in the order of the legend."""
         return [kind for kind in COLOURS if any(bar.kind == kind for bar in self.bars)]
+
+    def _repr_html_(self) -> str | None:
+        from znn_dask.display.plan import chart_html
+
+        return chart_html(self)
 
 
 def chart(

@@ -48,20 +48,23 @@ def table(plan: "Plan", batch: int | None = None) -> str:
             if row.spectra_bytes
             else "",
         )
-    totals = Table(box=None, pad_edge=False, show_header=False)
-    totals.add_column(no_wrap=True)
-    totals.add_column()
-    for name, line in _totals(distribute(plan, batch)):
-        totals.add_row(f"{name}:", line)
+    lines = Table(box=None, pad_edge=False, show_header=False)
+    lines.add_column(no_wrap=True)
+    lines.add_column()
+    for name, line in totals(distribute(plan, batch)):
+        lines.add_row(f"{name}:", line)
     text = io.StringIO()
-    console = Console(file=text, width=_WIDTH, color_system=None, highlight=False)
+    console = Console(
+        file=text, width=_WIDTH, color_system=None, highlight=False, force_jupyter=False
+    )
     console.print(grid)
     console.print()
-    console.print(totals)
+    console.print(lines)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
-def _totals(spread: Distribution) -> Iterator[tuple[str, str]]:
+def totals(spread: Distribution) -> Iterator[tuple[str, str]]:
+    """(name, line) of what a plan says about a step as a whole."""
     plan, schedule = spread.plan, spread.schedule
     workers = len(spread.patches)
     where = f"{plan.threads} thread(s)" + (f" of each of {workers} workers" if workers > 1 else "")

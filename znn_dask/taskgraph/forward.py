@@ -17,6 +17,7 @@ from znn_dask.kernels.denormals import denormals_flushed
 from znn_dask.kernels.geometry import Triple
 from znn_dask.kernels.memory import aligned
 from znn_dask.network import Network
+from znn_dask.network.geometry import show
 from znn_dask.taskgraph import passes
 from znn_dask.taskgraph.arithmetic import Arithmetic
 from znn_dask.taskgraph.choice import choose_arithmetic
@@ -75,6 +76,20 @@ class ForwardPass:
         arithmetic = self.arithmetic
         content = (self.network, self.parameters, arithmetic.output_size, arithmetic.dtype)
         return type(self), (*content, arithmetic)
+
+    def __repr__(self) -> str:
+        needs = ", ".join(
+            f"{name} {show(size)}"
+            for name, size in self.network.input_sizes(self.arithmetic.output_size).items()
+        )
+        gives = ", ".join(f"{node.name} ({node.size} maps)" for node in self.network.outputs)
+        size, dtype = show(self.arithmetic.output_size), self.arithmetic.dtype
+        return f"ForwardPass: {needs} -> {gives} {size}, {dtype}"
+
+    def _repr_html_(self) -> str | None:
+        from znn_dask.display.network import forward_html
+
+        return forward_html(self)
 
     @denormals_flushed()  # as the engine's threads do
     def __call__(

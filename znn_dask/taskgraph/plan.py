@@ -230,6 +230,14 @@ class Plan:
 
         return table(self)
 
+    def __repr__(self) -> str:
+        return self.explain()
+
+    def _repr_html_(self) -> str | None:
+        from znn_dask.display.plan import plan_html
+
+        return plan_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """The table and the totals as JSON-ready values."""
         return {

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+_BARS = "▁▂▃▄▅▆▇█"
+
 COLUMNS = ("step", "loss", "error", "seconds")
 
 
@@ -77,6 +79,14 @@ class LearningCurve:
     train: Series = field(default_factory=Series)
     validation: Series = field(default_factory=Series)
 
+    def __repr__(self) -> str:
+        if not self.train:
+            return "LearningCurve: no updates yet"
+        last, best = self.train[-1], self.best()
+        held_out = f"; best validation {best.loss:.4g} at {best.step:,}" if best else ""
+        line = sparkline(self.train.column("loss"))
+        return f"LearningCurve: {last.step:,} updates, loss {line} {last.loss:.4g}{held_out}"
+
     def truncate(self, step: int) -> None:
         """Forget everything after ``step``: those updates will be made again."""
         self.train.truncate(step)
@@ -133,6 +143,39 @@ class LearningCurve:
             }
             for name, series in (("train", self.train), ("validation", self.validation))
         }
+
+
+def smooth(values: np.ndarray, width: int) -> np.ndarray:
+    """Centred moving mean over ``width`` points, fewer at the ends and where some are not finite.
+
+    Args:
+        values: (n,).
+        width: odd number of points; 1 changes nothing.
+
+    Returns:
+        (n,) float64; NaN where no value in reach is finite.
+    """
+    half = width // 2
+    finite = np.isfinite(values)
+    # Sums up to each point; a window is a difference of two of them.
+    sums = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0), dtype=np.float64)])
+    counts = np.concatenate([[0], np.cumsum(finite)])
+    at = np.arange(len(values))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    number = counts[high] - counts[low]
+    mean = (sums[high] - sums[low]) / np.maximum(number, 1)
+    return np.where(number > 0, mean, np.nan)
+
+
+def sparkline(values: np.ndarray, width: int = 16) -> str:
+    """Means of (n,) values in order, as at most ``width`` bars of text from zero up."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return ""
+    means = np.array([part.mean() for part in np.array_split(finite, min(width, len(finite)))])
+    top = max(float(means.max()), 1e-30)
+    bars = np.clip((means / top * len(_BARS)).astype(int), 0, len(_BARS) - 1)
+    return "".join(_BARS[bar] for bar in bars)
 
 
 def should_stop(losses: Sequence[float], patience: int) -> bool:

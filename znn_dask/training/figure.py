@@ -9,32 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from znn_dask.training.curve import LearningCurve, Series
+from znn_dask.training.curve import LearningCurve, Series, smooth
 
 _TRAIN, _VALIDATION = "#4477aa", "#cc3311"  # distinguishable to colour-blind readers
 _POINTS = 1000  # as many as the picture can show apart
-
-
-def smooth(values: np.ndarray, width: int) -> np.ndarray:
-    """Centred moving mean over ``width`` points, fewer at the ends and where some are not finite.
-
-    Args:
-        values: (n,).
-        width: odd number of points; 1 changes nothing.
-
-    Returns:
-        (n,) float64; NaN where no value in reach is finite.
-    """
-    half = width // 2
-    finite = np.isfinite(values)
-    # Sums up to each point; a window is a difference of two of them.
-    sums = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0), dtype=np.float64)])
-    counts = np.concatenate([[0], np.cumsum(finite)])
-    at = np.arange(len(values))
-    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
-    number = counts[high] - counts[low]
-    mean = (sums[high] - sums[low]) / np.maximum(number, 1)
-    return np.where(number > 0, mean, np.nan)
 
 
 def learning_curve_figure(curve: LearningCurve, title: str = "") -> Figure:

@@ -1,7 +1,9 @@
-"""Progress of long work: a live bar in a terminal or notebook, a line now and then elsewhere."""
+"""Progress of long work: a live bar in a terminal or notebook, a line now and then elsewhere.
+
+`live.py` shows trainings in notebooks.
+"""
 
 import contextlib
-import importlib.util
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -21,7 +23,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from znn_dask.dashboard.quantities import duration, si
+from znn_dask.training.curve import LearningCurve, sparkline
+from znn_dask.training.screen import Screen, bar_html, in_notebook
+
 QUIET_SECONDS = 30.0  # between lines where there is no live display
+_REDRAW = 1.0  # seconds between drawings of the curve in a terminal
 _WINDOW = 30.0  # seconds over which rates are averaged: long enough to bridge a validation
 
 T = TypeVar("T")
@@ -35,6 +42,7 @@ class TrainingProgress:
         total: updates of the whole training.
         start: updates finished already.
         voxels_per_update: output voxels of one update, for the rate; batch times output patch.
+        curve: learning curve, drawn in a line of text beside the bar of a terminal.
         console: where to show it; standard error by default.
         every: seconds between lines when the console is not a terminal or notebook.
         clock: seconds, increasing; for tests.
@@ -46,6 +54,7 @@ class TrainingProgress:
         start: int = 0,
         voxels_per_update: int = 0,
         *,
+        curve: LearningCurve | None = None,
         console: Console | None = None,
         every: float = QUIET_SECONDS,
         clock: Clock = time.monotonic,
@@ -57,7 +66,11 @@ class TrainingProgress:
         self._step, self._printed = start, start
         self._loss: float | None = None
         self._validation: float | None = None
-        self._bar = _bar(self._console, _Summary(self.summary)) if is_live(self._console) else None
+        self._curve = curve
+        self._drawn, self._redraw = "", _Gate(_REDRAW, clock)
+        self._bar = None
+        if is_live(self._console):
+            self._bar = _bar(self._console, _Summary(lambda: f"{self._drawn} {self.summary()}"))
         if self._bar is not None:
             self._task = self._bar.add_task("training", total=total, completed=start)
 
@@ -80,12 +93,19 @@ class TrainingProgress:
 
     def update(self, step: int, loss: float) -> None:
         """Say that ``step`` updates are finished, the last of them with this ``loss``."""
-        self._step, self._loss = step, loss
-        self._rate.add(step)
+        self.note(step, loss)
         if self._bar is not None:
+            if self._curve is not None and self._redraw.open():
+                # Here, and not in the bar's thread: the curve must not grow while it is read.
+                self._drawn = sparkline(self._curve.train.column("loss"))
             self._bar.update(self._task, completed=step)
         elif self._gate.open():
             self._line()
+
+    def note(self, step: int, loss: float) -> None:
+        """Take this into the summary, and show nothing."""
+        self._step, self._loss = step, loss
+        self._rate.add(step)
 
     def validated(self, loss: float) -> None:
         """Show this validation loss from now on."""
@@ -136,14 +156,22 @@ def track(
     if total is None and isinstance(items, Sized):
         total = len(items)
     console = console or Console(stderr=True)
-    rate, seen = _Rate(0, clock), 0
+    rate, seen, number = _Rate(0, clock), 0, done
 
     def speed() -> str:
         value = rate.value()
         return f"{si(value)}voxels/s" if value else ""
 
+    def line() -> str:
+        of = f" of {total:,}" if total is not None else ""
+        return ", ".join(filter(None, (f"{description}: {number:,}{of}", speed())))
+
+    def drawn() -> tuple[str, str]:
+        return bar_html(number / total if total else 0.0, line()), line()
+
     columns = (_Summary(speed), TimeElapsedColumn(), TimeRemainingColumn())
     bar = _bar(console, *columns) if is_live(console) else None
+    screen = Screen(drawn) if in_notebook() else None
     gate = _Gate(every, clock)
     gate.open()  # the first line comes after one period
     with bar or contextlib.nullcontext():
@@ -155,31 +183,17 @@ def track(
                 rate.add(seen)
             if bar is not None and task is not None:
                 bar.update(task, completed=number)
+            elif screen is not None:
+                screen.refresh()
             elif gate.open():
-                of = f" of {total:,}" if total is not None else ""
-                text = ", ".join(filter(None, (f"{description}: {number:,}{of}", speed())))
-                console.print(text, markup=False, highlight=False, soft_wrap=True)
+                console.print(line(), markup=False, highlight=False, soft_wrap=True)
+    if screen is not None:
+        screen.draw()
 
 
 def is_live(console: Console) -> bool:
-    """Whether the console can redraw: a terminal, or a notebook with ipywidgets."""
-    if console.is_jupyter:
-        return importlib.util.find_spec("ipywidgets") is not None
+    """Whether the console can redraw a line: a terminal that is not a dumb one."""
     return console.is_terminal and not console.is_dumb_terminal
-
-
-def duration(seconds: float) -> str:
-    """Seconds as ``42 s``, ``12 min``, ``3 h 05 min`` or ``2 d 4 h``."""
-    seconds = max(0.0, seconds)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 36:
-        return f"{hours} h {minutes:02d} min"
-    return f"{hours // 24} d {hours % 24} h"
 
 
 class _Summary(ProgressColumn):
@@ -232,12 +246,3 @@ class _Gate:
             return False
         self._next = now + self._every
         return True
-
-
-def si(value: float) -> str:
-    """A number with an SI prefix, ready for its unit: ``1.2 M``."""
-    for prefix in ("", "k", "M"):
-        if value < 1000:
-            return f"{value:.3g} {prefix}"
-        value /= 1000
-    return f"{value:.3g} G"

@@ -60,6 +60,19 @@ class CheckpointState:
     curve: LearningCurve = field(default_factory=LearningCurve)
     version: int = VERSION
 
+    def __repr__(self) -> str:
+        size = ",".join(map(str, self.output_size))
+        count = sum(parameter.size for parameter in self.parameters.values())
+        return (
+            f"Checkpoint after {self.step:,} updates: {self.target}, {self.loss} loss, "
+            f"output patch {size}, {count:,} parameters\n  {self.curve!r}"
+        )
+
+    def _repr_html_(self) -> str | None:
+        from znn_dask.display.training import checkpoint_html
+
+        return checkpoint_html(self)
+
 
 _SETTINGS = (
     *("network", "step", "optimizer", "seed", "loss", "target", "output_size", "preprocessing"),

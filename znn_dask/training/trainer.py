@@ -39,10 +39,13 @@ from znn_dask.training.checkpoint import (
 from znn_dask.training.continuation import check_continuation, kept_arithmetic
 from znn_dask.training.curve import LearningCurve
 from znn_dask.training.initial import initial_parameters
+from znn_dask.training.live import Live
 from znn_dask.training.loop import Cadence, Loop, stopping_on_signals
 from znn_dask.training.objective import objective
 from znn_dask.training.optimizer import SGD
 from znn_dask.training.patches import patch_sources
+from znn_dask.training.publishing import Publisher
+from znn_dask.training.screen import in_notebook
 from znn_dask.training.watching import Bar, Run, Watcher, Watchers
 
 _MOST_RESTARTS = 5  # without a new snapshot in between
@@ -89,7 +92,7 @@ class Trainer:
     early_stopping
         Stop after that many validations without improvement; 0 never does.
     keep
-        Checkpoints to keep besides the best.
+        Checkpoints to keep besides the best; None: all.
     resume
         A checkpoint or a folder of them to go on from.
     parameters
@@ -98,10 +101,12 @@ class Trainer:
         The cluster; `local_cluster()` when not given.
     any_worker
         Use workers whose libraries differ too: faster, but the bits depend on who computed what.
+    home
+        Address of the worker to use first among equal ones, where a batch does not need all.
     config
         Kept in the checkpoints for the record.
     progress
-        Show a bar, or a line now and then where there is no terminal.
+        Show the curve in a notebook, a bar in a terminal, or a line now and then elsewhere.
     watchers
         Who else is told how it goes (`Watcher`).
     sampling
@@ -136,11 +141,12 @@ class Trainer:
         validate_every: int = 1000,
         validation_patches: int = 16,
         early_stopping: int = 0,
-        keep: int = 3,
+        keep: int | None = 3,
         resume: str | Path | None = None,
         parameters: Parameters | None = None,
         client: Client | None = None,
         any_worker: bool = False,
+        home: str | None = None,
         config: dict[str, Any] | None = None,
         progress: bool = True,
         watchers: Sequence[Watcher] = (),
@@ -164,10 +170,11 @@ class Trainer:
         self.step = self._kept_step = 0
         self.checkpoint: str | Path | None = None
         self._checkpoint_step = 0
-        self._watchers = Watchers([*watchers, *([Bar()] if progress else [])])
+        shown = [Live() if in_notebook() else Bar()] if progress else []
+        self._watchers = Watchers([*watchers, Publisher(), *shown])
         self._loop: Loop | None = None
         self._stopping = False
-        self._any_worker = any_worker
+        self._any_worker, self._home = any_worker, home
         saved = None if resume is None else load_checkpoint(resume)
         if arithmetic is not None:
             check_arithmetic(arithmetic, self.network, output_size, dtype)
@@ -195,6 +202,19 @@ class Trainer:
             self.step = self._kept_step = self._checkpoint_step = saved.step
             self.curve, self.checkpoint = saved.curve, resume
         self._client = client
+
+    def __repr__(self) -> str:
+        size = ",".join(map(str, self.output_size))
+        return (
+            f"Trainer after {self.step:,} updates: {self.target}, {self.loss} loss, "
+            f"output patch {size}, {self.batch} in a batch\n  {self.curve!r}\n"
+            f"  checkpoint: {self.checkpoint or 'none yet'}"
+        )
+
+    def _repr_html_(self) -> str | None:
+        from znn_dask.display.training import trainer_html
+
+        return trainer_html(self)
 
     @property
     def client(self) -> Client:
@@ -234,12 +254,13 @@ class Trainer:
             estimate=Estimate(self.plan, self.plan.machine),
             libraries=self._libraries if self._kept_step else None,
             any_worker=self._any_worker,
+            home=self._home,
         )
         # A granule of whole updates holds as many patches, whatever the batch.
         steps = max(1, self.plan.steps_per_granule // self.batch)
         restarts, reached = 0, -1
         try:
-            with self._watchers.during(Run(self, self.step, updates, self._voxels)):
+            with self._watchers.during(Run(self, self.step, updates, self._voxels, session.job)):
                 while True:
                     self._loop = loop = Loop(session, self._cadence, self._rule, steps)
                     try:
@@ -302,6 +323,11 @@ class Trainer:
             self._rewind()
             if self._kept_step > self._checkpoint_step:
                 self._save()
+        if self.step < updates:
+            self._watchers.message(
+                f"stopped after update {self.step:,} of {updates:,}, with a checkpoint; "
+                "fit goes on from there"
+            )
 
     def _keep(self, parameters: Parameters, momenta: Parameters, *, checkpoint: bool) -> None:
         """Take a snapshot as what to go on from; where its checkpoint fails, the last one is."""

@@ -24,12 +24,15 @@ class Run:
         Updates made before, and in all when the call ends.
     voxels
         Output voxels of an update, over its batch.
+    job
+        Its name in Dask's keys.
     """
 
     trainer: "Trainer"
     first: int
     last: int
     voxels: int
+    job: str = ""
 
 
 class Watcher:
@@ -65,7 +68,7 @@ class Bar(Watcher):
     """The progress bar."""
 
     def begin(self, run: Run) -> None:
-        self._bar = TrainingProgress(run.last, run.first, run.voxels)
+        self._bar = TrainingProgress(run.last, run.first, run.voxels, curve=run.trainer.curve)
         self._bar.__enter__()
 
     def update(self, step: int, loss: float) -> None:
