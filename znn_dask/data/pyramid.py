@@ -9,13 +9,14 @@ Zarr stores no chunk of zeros, so the levels themselves do not say what was done
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 
+from znn_dask.data.boxes import Block, cubes
 from znn_dask.data.metadata import VolumeError, parse_multiscales, with_levels
 from znn_dask.data.progress import shown
 from znn_dask.data.reduction import Reduction, halvings, reduced
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 RECORD = ".pyramid"
 BLOCK_EDGE = 128  # voxels that one task makes along z, y and x, about: 8 times as many are read
-
-Block = tuple[slice, ...]
 
 
 def build_pyramid(
@@ -100,18 +99,6 @@ def build_pyramid(
     return len(steps)
 
 
-def blocks(shape: Sequence[int], unit: Sequence[int], edge: int) -> Iterator[Block]:
-    """Boxes of whole chunks (or shards) of shape `unit` that cover `shape`.
-
-    They are about `edge` voxels long along z, y and x, and one chunk along the channels.
-    """
-    lead = len(shape) - 3
-    edges = [*unit[:lead], *(max(1, edge // u) * u for u in unit[lead:])]
-    ranges = [range(0, n, e) for n, e in zip(shape, edges, strict=True)]
-    for corner in itertools.product(*ranges):
-        yield tuple(slice(a, min(a + e, n)) for a, e, n in zip(corner, edges, shape, strict=True))
-
-
 def reduce_block(
     source: Any, target: Any, factors: Triple, reduction: Reduction, block: Block
 ) -> None:
@@ -145,7 +132,7 @@ def _level(
     halved = (-(-n // f) for n, f in zip(above.shape[-3:], step, strict=True))
     shape = (*above.shape[:-3], *halved)
     unit = base.chunks if base.shards else tuple(map(min, base.chunks, shape))
-    every = list(enumerate(blocks(shape, base.shards or unit, BLOCK_EDGE)))
+    every = list(enumerate(cubes(shape, base.shards or unit, BLOCK_EDGE)))
     record = group.require_group(RECORD)
     about: dict[str, Any] = {"reduction": how, "shape": list(shape), "dtype": str(base.dtype)}
     if name in record and name in group:
