@@ -266,12 +266,13 @@ def _begun(folder: store.Folder, record: dict[str, Any], overwrite: bool) -> dic
 def _forecast(need: Need, grid: Grid, lanes: int, crew: Crew) -> str:
     size = "x".join(str(n) for n in grid.block)
     threads = lanes * crew.processes
-    voxels = int(np.prod(grid.world, dtype=np.int64))
+    merging = MERGING_BYTES_PER_VOXEL * float(np.prod(grid.world, dtype=np.int64))
     seconds = need.seconds(grid) / min(threads, len(grid))
     return (
         f"block {size}, {len(grid)} of them, {need.waste(grid):.0%} of the work on halos; "
-        f"predicted {duration(seconds)} on {threads} threads, {mib(lanes * need.bytes(grid.block))} "
-        f"in each process, then about {mib(voxels * MERGING_BYTES_PER_VOXEL)} here to merge"
+        f"predicted {duration(seconds)} on {threads} threads, "
+        f"{mib(lanes * need.bytes(grid.block))} "
+        f"in each process, then about {mib(merging)} here to merge"
     )
 
 
