@@ -74,10 +74,8 @@ def view(
 
     Raises NeuronError or VolumeError, one line, for what cannot be shown.
     """
-    if triangles < 1000 or image_voxels < 1000:
-        raise NeuronError(
-            f"{triangles} triangles and {image_voxels} voxels show nothing; allow 1000 or more"
-        )
+    if image_voxels < 1000:
+        raise NeuronError(f"{image_voxels} voxels of the image show nothing; allow 1000 or more")
     shown = chosen_meshes(
         objects,
         ids=ids,
