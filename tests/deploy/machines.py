@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -26,6 +27,7 @@ from znn_dask.training.checkpoint import load_checkpoint
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEPLOY = CHECKOUT / "deploy"
+README = (DEPLOY / "README.md").read_text(encoding="utf-8")
 
 CONFIG = """
 [network]
@@ -164,14 +166,23 @@ class Processes:
         )
 
 
-def same_bits(one: Path, other: Path, names: tuple[str, str] = ("checkpoints", "map.zarr")) -> None:
-    """Checkpoints and maps of two projects are equal to the last bit."""
-    checkpoints, map_ = names
-    mine, theirs = (load_checkpoint(folder / checkpoints) for folder in (one, other))
+def blocks(heading: str) -> list[str]:
+    """Shell blocks of a section of deploy/README.md."""
+    section = re.split(r"^## ", README.partition(f"\n## {heading}\n")[2], flags=re.MULTILINE)[0]
+    return re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+
+
+def same_bits(
+    one: Path, other: Path, *, checkpoints: str = "checkpoints", map_: str = "map.zarr"
+) -> None:
+    """Checkpoints and maps are equal to the last bit; `one` is what the README makes."""
+    mine = load_checkpoint(one / "again")
+    theirs = load_checkpoint(other / checkpoints)
     assert mine.step == theirs.step == 4
     for kind in ("parameters", "momenta"):
         for name, values in getattr(mine, kind).items():
             assert getattr(theirs, kind)[name].tobytes() == values.tobytes(), name
-    maps = [np.asarray(zarr.open_group(folder / map_, mode="r")["0"]) for folder in (one, other)]
+    places = (one / "again.zarr", other / map_)
+    maps = [np.asarray(zarr.open_group(place, mode="r")["0"]) for place in places]
     assert maps[0].size > 0
     assert maps[0].tobytes() == maps[1].tobytes()

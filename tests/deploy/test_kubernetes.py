@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,13 @@ MODELS = {
 }
 
 
+@cache
 def chart(name: str) -> Any:
     """A file of the operator's chart, as its package brings it."""
     file = metadata.distribution("dask-kubernetes").locate_file(f"{CHART}/{name}")
-    return yaml.safe_load(Path(str(file)).read_text(encoding="utf-8"))
+    return yaml.load(
+        Path(str(file)).read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
 
 
 def manifest(name: str) -> Any:
@@ -43,14 +47,19 @@ def closed(schema: Any) -> Any:
     return result
 
 
-def crd_errors(document: Any) -> list[str]:
+@cache
+def crd_validator() -> Draft7Validator:
     (version,) = chart("crds/daskcluster.yaml")["spec"]["versions"]
     schema = closed(version["schema"]["openAPIV3Schema"])
     for name, kind in (("apiVersion", "string"), ("kind", "string"), ("metadata", "object")):
         schema["properties"].setdefault(name, {"type": kind})
+    return Draft7Validator(schema)
+
+
+def crd_errors(document: Any) -> list[str]:
     return [
         f"{'.'.join(map(str, error.absolute_path))}: {error.message}"
-        for error in Draft7Validator(schema).iter_errors(document)
+        for error in crd_validator().iter_errors(document)
     ]
 
 

@@ -17,6 +17,11 @@ LAUNCH = ["python", str(DEPLOY / "slurm" / "launch.py")]
 SBATCH = """#!/bin/sh
 # Runs the job at once, on this machine, without this environment: as SLURM may on another node.
 mkdir -p "$QUEUE"
+if [ "$1" = --test-only ]; then
+    grep -q "^#SBATCH -p nowhere" || exit 0
+    echo "sbatch: error: invalid partition specified: nowhere" >&2
+    exit 1
+fi
 script=$(mktemp "$QUEUE/job-XXXXXX")
 for argument; do file=$argument; done
 cp "$file" "$script"
@@ -34,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     """A cluster's folder with the settings of a small site."""
     folder = cluster_folder(tmp_path / "cluster")
     settings = yaml.safe_load((DEPLOY / "slurm" / "jobqueue.yaml").read_text())
-    settings["jobqueue"]["slurm"] |= {"cores": 1, "memory": "1GiB", "account": "em"}
+    settings["jobqueue"]["slurm"] |= {"cores": 1, "memory": "1GiB", "python": "python"}
     settings["jobqueue"]["slurm"]["scheduler-options"] = {"dashboard_address": "127.0.0.1:0"}
     (folder / "jobqueue.yaml").write_text(yaml.safe_dump(settings))
     return folder
@@ -135,7 +140,25 @@ def kill(pid: int) -> None:
 
 
 @pytest.mark.cluster
-def test_workers_join_from_jobs_and_train_to_the_same_bits(
+def test_what_slurm_refuses_is_said(processes: Processes, folder: Path, queue: Path) -> None:
+    done = processes.run(
+        [*LAUNCH, "--", "true"], DASK_CONFIG=str(folder), DASK_JOBQUEUE__SLURM__QUEUE="nowhere"
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "launch: SLURM refuses the job of a worker (jobqueue.yaml): "
+        "sbatch: error: invalid partition specified: nowhere\n"
+    )
+    (queue.parent / "slurm-bin" / "sbatch").unlink()
+    if shutil.which("sbatch") is None:
+        done = processes.run([*LAUNCH, "--", "true"], DASK_CONFIG=str(folder))
+        assert done.returncode == 2
+        assert done.stderr == "launch: no `sbatch` here: run this where SLURM takes jobs\n"
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_workers_join_from_jobs_and_train(
     processes: Processes, folder: Path, queue: Path, tmp_path: Path
 ) -> None:
     project = write_project(tmp_path / "project")
@@ -150,6 +173,7 @@ def test_workers_join_from_jobs_and_train_to_the_same_bits(
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_a_lost_job_is_submitted_again_and_the_signal_of_slurm_leaves_a_checkpoint(
     processes: Processes, folder: Path, queue: Path, tmp_path: Path
 ) -> None:

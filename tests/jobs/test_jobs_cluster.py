@@ -94,12 +94,13 @@ def test_from_submission_to_a_map(
     assert len(list_checkpoints(tmp_path / "got" / "checkpoints")) == 1
 
     image, out_ = site.volume / "image", tmp_path / "map.zarr"
-    region = ("--region", "0:8,:,0:32")
+    region = ("--region", "0:8,:,0:32", "--border", "mirror")
     code, second, _ = run(capsys, "submit", "predict", name[-4:], image, out_, *region, *there)
     assert code == 0
     assert run(capsys, "attach", second.strip(), *there)[0] == 0
+    box = [(0, 8), (0, 40), (0, 32)]
     here = znn.predict(
-        got, image, tmp_path / "here.zarr", region=[(0, 8), (0, 40), (0, 32)], progress=False
+        got, image, tmp_path / "here.zarr", region=box, border="mirror", progress=False
     )
     np.testing.assert_array_equal(znn.open_array(out_)[:], znn.open_array(here)[:])
     _, _, told = run(capsys, "fetch", second.strip(), tmp_path / "other", *there)
@@ -109,8 +110,9 @@ def test_from_submission_to_a_map(
 def test_cancel_leaves_a_checkpoint_and_resume_goes_on(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain = znn.submit(site.config, site.client)
-    job = znn.submit(site.config, site.client, overrides=("training.checkpoint_every=50",))
+    longer = ("training.updates=600", "training.checkpoint_every=600")
+    plain = znn.submit(site.config, site.client, overrides=longer)
+    job = znn.submit(site.config, site.client, overrides=longer)
     waiting = znn.submit(site.config, site.client, overrides=FOREVER)
     assert waiting.state == "waiting"
     waiting.cancel()
@@ -119,7 +121,7 @@ def test_cancel_leaves_a_checkpoint_and_resume_goes_on(
     code, _, said = run(capsys, "cancel", job.id, "--folder", site.folder)
     assert code == 0
     assert f"znn-dask resume {job.id}" in said
-    assert job.wait(60) == "cancelled"
+    assert job.wait(120) == "cancelled"
     assert run(capsys, "attach", job.id, "--folder", site.folder)[0] == 1
     step = load_checkpoint(str(job.checkpoints.latest)).step
     assert run(capsys, "cancel", job.id, "--folder", site.folder)[::2] == (
@@ -127,7 +129,7 @@ def test_cancel_leaves_a_checkpoint_and_resume_goes_on(
         f"znn-dask: job {job.id} is over: it was cancelled: after update {step}\n",
     )
     job.resume()
-    assert job.wait(60) == "completed"
+    assert job.wait(120) == "completed"
     assert plain.state == "completed"
     assert_same_bits(final_parameters(job), final_parameters(plain))
     assert "need not be resumed" in run(capsys, "resume", job.id, "--folder", site.folder)[2]
@@ -151,12 +153,12 @@ def test_detaching_leaves_the_job_alone(site: Site) -> None:
     assert "Traceback" not in rest
     assert job.state == "running"
     job.cancel()
-    assert job.wait(60) == "cancelled"
+    assert job.wait(120) == "cancelled"
     assert job.checkpoints.latest is not None
 
 
 def failed(job: Job) -> str:
-    assert job.wait(60) == "failed"
+    assert job.wait(120) == "failed"
     end = job.history.end
     assert end is not None
     assert "\n" not in end.reason
@@ -265,6 +267,6 @@ def test_paths_of_settings_must_be_absolute(site: Site) -> None:
         znn.submit(settings, site.client)
     settings["data"]["train"][0]["volume"] = str(site.volume)
     job = znn.submit(settings, site.client, title="settings")
-    assert job.wait(60) == "completed"
+    assert job.wait(120) == "completed"
     assert znn.find_job(job.id, folder=site.folder).state == "completed"
     assert job.id in {other.id for other in znn.list_jobs(site.client)}

@@ -52,7 +52,8 @@ def test_a_job_outlives_any_number_of_its_drivers(
     project: Path, uninterrupted: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     """More often than Dask would allow a task, and a worker that is not the driver's as well."""
-    with cluster(tmp_path / "cluster", 2) as (real, client):
+    few = {"distributed.scheduler.allowed-failures": 1}
+    with cluster(tmp_path / "cluster", 2, **few) as (real, client):
         job = znn.submit(project, client, folder=tmp_path / "jobs")
         for i in range(4):
             reached = steps(job)

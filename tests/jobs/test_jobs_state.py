@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from znn_dask.jobs.policy import SILENT_SECONDS, Silence, without_driver
+from znn_dask.jobs.policy import SILENT_SECONDS, Silence, under_way, without_driver
 from znn_dask.jobs.records import (
     Claim,
     Description,
@@ -147,6 +147,14 @@ def test_first_come_first_served() -> None:
     assert ids(dead={("f", "c"): 3}) == ["c", "b", "a", "d"]
     assert ids(silent={("f", "c")}) == ["c", "b", "a", "d"]
     assert ids(driven={("f", "b")}, silent={("f", "b")}) == ["a", "d"]
+
+
+def test_a_driver_that_may_live_takes_up_room() -> None:
+    waiting, running = ("f", history(job="a")), ("f", history(claim(1), job="b"))
+    interrupted = ("f", history(claim(1), end(1, "interrupted"), job="c"))
+    jobs = [waiting, running, interrupted]
+    assert under_way(jobs, without_driver(jobs, (), {}, ())) == [running]
+    assert under_way(jobs, without_driver(jobs, (), {("f", "b"): 1}, ())) == []
 
 
 def test_silence_is_told_by_our_own_clock() -> None:

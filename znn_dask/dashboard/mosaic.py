@@ -97,8 +97,9 @@ def _joined(grid: tuple[int, int, int]) -> tuple[int, int, int]:
     """How many blocks along z, y, x make a cell."""
     z, y, x = grid
     deep = math.ceil(z / MOST_SLICES)
-    cells = math.ceil(z / deep) * y * x
-    wide = math.ceil(math.sqrt(cells / MOST_CELLS)) if cells > MOST_CELLS else 1
+    wide = 1
+    while math.ceil(z / deep) * math.ceil(y / wide) * math.ceil(x / wide) > MOST_CELLS:
+        wide += 1
     return deep, wide, wide
 
 

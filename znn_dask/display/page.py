@@ -20,8 +20,8 @@ color:inherit;max-width:980px}
 .znn .faint{opacity:.68}
 .znn .scroll{overflow-x:auto}
 .znn table{border-collapse:collapse;border:0;margin:4px 0 8px;font-variant-numeric:tabular-nums}
-.znn table th,.znn table td{padding:2px 14px 2px 0;border:0;text-align:left!important;white-space:nowrap;
-vertical-align:top;background:none;color:inherit;font-size:12.5px}
+.znn table th,.znn table td{padding:2px 14px 2px 0;border:0;text-align:left!important;
+white-space:nowrap;vertical-align:top;background:none;color:inherit;font-size:12.5px}
 .znn table thead th{border-bottom:1px solid color-mix(in srgb,currentColor 30%,transparent);
 font-weight:600;opacity:.75}
 .znn tr{background:none!important}
