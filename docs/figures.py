@@ -180,7 +180,7 @@ SHOWN = 1.6  # steps of the faster rule
 
 def planned() -> Plan:
     """A 3D network of usual size; nothing is measured, so every machine draws the same."""
-    return znn.plan(znn.zoo.em3d(), (20, 20, 20), threads=THREADS)
+    return znn.plan(znn.zoo.em3d(), (20, 20, 20), threads=THREADS, slowness=1.0)
 
 
 def schedules() -> dict[str, Schedule]:
@@ -217,10 +217,10 @@ def draw_levels() -> str:
     """Arithmetic of an update beside what handing out its tasks takes, by who does it."""
     machine = Machine()
     cases = {
-        "small3d, 16×16×16": znn.plan(znn.zoo.small3d(), (16, 16, 16), threads=2),
-        "em3d, 20×20×20": znn.plan(znn.zoo.em3d(), (20, 20, 20), threads=2),
-        "n4, 1×64×64": znn.plan(znn.zoo.n4(), (1, 64, 64), threads=2),
-        "vd2d3d, 4×32×32": znn.plan(znn.zoo.vd2d3d(), (4, 32, 32), threads=2),
+        "small3d, 16×16×16": znn.plan(znn.zoo.small3d(), (16, 16, 16), threads=2, slowness=1.0),
+        "em3d, 20×20×20": znn.plan(znn.zoo.em3d(), (20, 20, 20), threads=2, slowness=1.0),
+        "n4, 1×64×64": znn.plan(znn.zoo.n4(), (1, 64, 64), threads=2, slowness=1.0),
+        "vd2d3d, 4×32×32": znn.plan(znn.zoo.vd2d3d(), (4, 32, 32), threads=2, slowness=1.0),
     }
     with pyplot.rc_context({"svg.fonttype": "none", "svg.hashsalt": "znn", "font.size": 11}):
         figure, axes = pyplot.subplots(figsize=(7.6, 3.9), layout="constrained")

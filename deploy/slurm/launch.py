@@ -23,9 +23,10 @@ import dask
 from dask_jobqueue import SLURMCluster
 from distributed import Security
 
-from znn_dask.cluster.security import SecurityError, listening_protocol
+from znn_dask.cluster.security import listening_protocol
 
 _LOOK_AGAIN = 5.0  # seconds
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def cluster_of_jobs() -> SLURMCluster:
@@ -44,6 +45,24 @@ def cluster_of_jobs() -> SLURMCluster:
         # A site may start jobs without the environment of whoever submits them.
         job_script_prologue=[f"export DASK_CONFIG={shlex.quote(str(folder))}", *prologue],
     )
+
+
+def check_submission(script: str) -> None:
+    """Ask SLURM whether it would take a job; Dask would wait for a refused one without a word.
+
+    Raises
+    ------
+    ValueError
+        With what SLURM says.
+    """
+    try:
+        asked = subprocess.run(
+            ["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise ValueError("no `sbatch` here: run this where SLURM takes jobs") from error
+    if asked.returncode:
+        raise ValueError(f"SLURM refuses the job of a worker (jobqueue.yaml): {asked.stderr}")
 
 
 @contextmanager
@@ -67,18 +86,32 @@ def kept(cluster: SLURMCluster, jobs: int) -> Iterator[None]:
 
 
 def run(command: list[str], cluster: SLURMCluster) -> int:
-    """The command's exit code; SIGINT and SIGTERM go to it as SIGINT, which leaves a checkpoint."""
+    """The command's exit code; SIGINT and SIGTERM go to it, and a training leaves a checkpoint."""
     child = subprocess.Popen(
         [*command, "--scheduler", cluster.scheduler_address],
         start_new_session=True,  # a Ctrl-C in the terminal reaches it once, from here
     )
 
     def forward(number: int, frame: FrameType | None) -> None:
-        child.send_signal(signal.SIGINT)
+        child.send_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, forward)
     return child.wait()
+
+
+def wait_for_a_worker(cluster: SLURMCluster) -> None:
+    """Queues may be long: says every minute that it still waits."""
+    while True:
+        try:
+            cluster.wait_for_workers(1, timeout=60)
+            return
+        except TimeoutError:
+            say("no worker has joined yet; see `squeue --me` and logs/")
+
+
+def say(text: str) -> None:
+    print(f"launch: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -89,24 +122,32 @@ def main() -> int:
     parser.add_argument("--script", action="store_true", help="only print the script of a job")
     parser.add_argument("command", nargs="*", metavar="COMMAND")
     arguments = parser.parse_args()
+    for number in _SIGNALS:  # dask_jobqueue would have the first end us with code 0
+        signal.signal(number, signal.default_int_handler)
     try:
-        cluster = cluster_of_jobs()
-    except (SecurityError, ValueError) as error:  # SLURMCluster: what jobqueue.yaml lacks
-        print(f"launch: {' '.join(str(error).split())}", file=sys.stderr)
+        return launch(arguments.jobs, arguments.command, only_script=arguments.script)
+    except ValueError as error:  # SecurityError; SLURMCluster: what jobqueue.yaml lacks
+        say(str(error))
         return 2
-    with cluster:
-        if arguments.script:
-            print(cluster.job_script(), end="")
+    except KeyboardInterrupt:
+        return 130
+
+
+def launch(jobs: int, command: list[str], *, only_script: bool) -> int:
+    """The exit code of a command on a cluster of so many jobs."""
+    with cluster_of_jobs() as cluster:
+        script = cluster.job_script()
+        if only_script:
+            print(script, end="")
             return 0
-        print(f"launch: scheduler at {cluster.scheduler_address}", file=sys.stderr, flush=True)
-        try:
-            with kept(cluster, arguments.jobs):
-                if arguments.command:
-                    cluster.wait_for_workers(1)
-                    return run(arguments.command, cluster)
-                threading.Event().wait()
-        except KeyboardInterrupt:
-            return 130
+        check_submission(script)
+        say(f"scheduler at {cluster.scheduler_address}")
+        with kept(cluster, jobs):
+            wait_for_a_worker(cluster)
+            if command:
+                return run(command, cluster)
+            say("workers are there; Ctrl-C ends them")
+            threading.Event().wait()
     return 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dask
 import pytest
-from machines import Processes, cluster_folder, commands
+from machines import Processes, blocks, cluster_folder, commands, write_project
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +23,18 @@ def foreign_certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return commands(tmp_path_factory.mktemp("bin"))
+
+
+@pytest.fixture(scope="session")
+def here(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    """A project after what README says of one machine, in one process, and a prediction."""
+    folder = tmp_path_factory.mktemp("here")
+    write_project(folder / "project")
+    (train,) = blocks("One machine")
+    predict = "znn-dask predict project/again project/volume.zarr/image project/again.zarr"
+    done = Processes(folder, environment).run(["bash", "-c", f"set -e\n{train}{predict}"])
+    assert done.returncode == 0, done.stderr
+    return folder / "project"
 
 
 @pytest.fixture

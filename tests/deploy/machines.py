@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -15,14 +17,17 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import zarr
 from small_network import NETWORK
 
 from znn_dask.cluster.certificates import make_certificates
 from znn_dask.data.volume import create_image
 from znn_dask.network import format_znn
+from znn_dask.training.checkpoint import load_checkpoint
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DEPLOY = CHECKOUT / "deploy"
+README = (DEPLOY / "README.md").read_text(encoding="utf-8")
 
 CONFIG = """
 [network]
@@ -39,7 +44,7 @@ eta = 0.01
 """
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it took too long"
@@ -68,18 +73,21 @@ def write_project(folder: Path) -> Path:
 def commands(folder: Path) -> dict[str, str]:
     """An environment in which `znn-dask`, `dask` and `python` are those of this test."""
     folder.mkdir(exist_ok=True)
+    modules = shlex.quote(os.pathsep.join(p for p in sys.path if p))
     for name, arguments in {
         "python": "",
         "dask": "-m dask",
         "znn-dask": '-c "from znn_dask.cli import main; raise SystemExit(main())"',
     }.items():
         script = folder / name
-        script.write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n', encoding="utf-8")
+        script.write_text(
+            f'#!/bin/sh\nPYTHONPATH={modules} exec {sys.executable} {arguments} "$@"\n',
+            encoding="utf-8",
+        )
         script.chmod(0o755)
     path = os.pathsep.join([str(folder), os.environ["PATH"]])
-    modules = os.pathsep.join([*(p for p in sys.path if p), str(CHECKOUT)])
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
-    return kept | {"PATH": path, "PYTHONPATH": modules}
+    return kept | {"PATH": path}
 
 
 def free_port() -> int:
@@ -153,24 +161,28 @@ class Processes:
             env=self.environment | variables,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
 
 
-def same_bits(one: Path, other: Path) -> None:
-    """Checkpoints and map.zarr of two projects are equal to the last bit."""
-    import zarr
+def blocks(heading: str) -> list[str]:
+    """Shell blocks of a section of deploy/README.md."""
+    section = re.split(r"^## ", README.partition(f"\n## {heading}\n")[2], flags=re.MULTILINE)[0]
+    return re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
 
-    from znn_dask.training.checkpoint import load_checkpoint
 
-    mine, theirs = (load_checkpoint(folder / "checkpoints") for folder in (one, other))
+def same_bits(
+    one: Path, other: Path, *, checkpoints: str = "checkpoints", map_: str = "map.zarr"
+) -> None:
+    """Checkpoints and maps are equal to the last bit; `one` is what the README makes."""
+    mine = load_checkpoint(one / "again")
+    theirs = load_checkpoint(other / checkpoints)
     assert mine.step == theirs.step == 4
     for kind in ("parameters", "momenta"):
         for name, values in getattr(mine, kind).items():
             assert getattr(theirs, kind)[name].tobytes() == values.tobytes(), name
-    maps = [zarr.open_group(folder / "map.zarr", mode="r") for folder in (one, other)]
-    arrays = [sorted(name for name, _ in group.arrays()) for group in maps]
-    assert arrays[0] == arrays[1] != []
-    for name in arrays[0]:
-        assert np.asarray(maps[0][name]).tobytes() == np.asarray(maps[1][name]).tobytes()
+    places = (one / "again.zarr", other / map_)
+    maps = [np.asarray(zarr.open_group(place, mode="r")["0"]) for place in places]
+    assert maps[0].size > 0
+    assert maps[0].tobytes() == maps[1].tobytes()

@@ -17,10 +17,15 @@ LAUNCH = ["python", str(DEPLOY / "slurm" / "launch.py")]
 SBATCH = """#!/bin/sh
 # Runs the job at once, on this machine, without this environment: as SLURM may on another node.
 mkdir -p "$QUEUE"
+if [ "$1" = --test-only ]; then
+    grep -q "^#SBATCH -p nowhere" || exit 0
+    echo "sbatch: error: invalid partition specified: nowhere" >&2
+    exit 1
+fi
 script=$(mktemp "$QUEUE/job-XXXXXX")
 for argument; do file=$argument; done
 cp "$file" "$script"
-setsid env -i PATH="$PATH" HOME="$HOME" PYTHONPATH="$PYTHONPATH" sh -c '
+setsid env -i PATH="$PATH" HOME="$HOME" sh -c '
     echo $$ >"$1.pid"; exec bash "$1"' job "$script" >"$script.log" 2>&1 </dev/null &
 echo "Submitted batch job $(ls "$QUEUE" | grep -c "^job-[^.]*$")"
 """
@@ -34,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     """A cluster's folder with the settings of a small site."""
     folder = cluster_folder(tmp_path / "cluster")
     settings = yaml.safe_load((DEPLOY / "slurm" / "jobqueue.yaml").read_text())
-    settings["jobqueue"]["slurm"] |= {"cores": 1, "memory": "1GiB", "account": "em"}
+    settings["jobqueue"]["slurm"] |= {"cores": 1, "memory": "1GiB", "python": "python"}
     settings["jobqueue"]["slurm"]["scheduler-options"] = {"dashboard_address": "127.0.0.1:0"}
     (folder / "jobqueue.yaml").write_text(yaml.safe_dump(settings))
     return folder
@@ -135,7 +140,25 @@ def kill(pid: int) -> None:
 
 
 @pytest.mark.cluster
-def test_workers_join_from_jobs_and_train_to_the_same_bits(
+def test_what_slurm_refuses_is_said(processes: Processes, folder: Path, queue: Path) -> None:
+    done = processes.run(
+        [*LAUNCH, "--", "true"], DASK_CONFIG=str(folder), DASK_JOBQUEUE__SLURM__QUEUE="nowhere"
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "launch: SLURM refuses the job of a worker (jobqueue.yaml): "
+        "sbatch: error: invalid partition specified: nowhere\n"
+    )
+    (queue.parent / "slurm-bin" / "sbatch").unlink()
+    if shutil.which("sbatch") is None:
+        done = processes.run([*LAUNCH, "--", "true"], DASK_CONFIG=str(folder))
+        assert done.returncode == 2
+        assert done.stderr == "launch: no `sbatch` here: run this where SLURM takes jobs\n"
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_workers_join_from_jobs_and_train(
     processes: Processes, folder: Path, queue: Path, tmp_path: Path
 ) -> None:
     project = write_project(tmp_path / "project")
@@ -150,16 +173,29 @@ def test_workers_join_from_jobs_and_train_to_the_same_bits(
 
 
 @pytest.mark.cluster
-def test_a_job_that_dies_is_submitted_again(
-    processes: Processes, folder: Path, queue: Path
+@pytest.mark.slow
+def test_a_lost_job_is_submitted_again_and_the_signal_of_slurm_leaves_a_checkpoint(
+    processes: Processes, folder: Path, queue: Path, tmp_path: Path
 ) -> None:
-    quick = {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1s"}
-    launcher = processes.start("launch", [*LAUNCH, "--jobs", "1"], DASK_CONFIG=str(folder), **quick)
-    log = processes.folder / "launch.log"
-    wait_until(lambda: launcher.poll() is not None or jobs(queue))
+    project = write_project(tmp_path / "project")
+    train = ["znn-dask", "train", str(project / "config.toml"), "--set", "training.updates=1000000"]
+    launcher = processes.start(
+        "launch",
+        [*LAUNCH, "--jobs", "1", "--", *train],
+        DASK_CONFIG=str(folder),
+        DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT="1s",
+    )
+
+    def said(text: str) -> bool:
+        assert launcher.poll() is None, (processes.folder / "launch.log").read_text()
+        return any(text in file.read_text() for file in sorted(queue.glob("*.log"))[-1:])
+
+    wait_until(lambda: said("Registered to"))
     (first,) = jobs(queue)
-    wait_until(lambda: "Registered to" in "".join(f.read_text() for f in queue.glob("*.log")))
     kill(first)
-    wait_until(lambda: len(jobs(queue)) == 2)  # Dask waits a while for the lost worker
+    wait_until(lambda: len(jobs(queue)) == 2)
+    wait_until(lambda: "updates" in (processes.folder / "launch.log").read_text())
     launcher.send_signal(signal.SIGINT)
-    assert launcher.wait(60) == 130, log.read_text()
+    assert launcher.wait(60) == 130
+    assert list((project / "checkpoints").iterdir())
+    assert "stopped after update" in (processes.folder / "launch.log").read_text()

@@ -14,6 +14,7 @@ from znn_dask.cli import (
     evaluation,
     exporting,
     importing,
+    jobs,
     network,
     neurons,
     prediction,
@@ -71,7 +72,16 @@ app.command(prediction.predict)
 app.command(segmentation.segment)
 app.command(evaluation.evaluate)
 app.command(neurons.mesh)
+app.command(neurons.skeletonize)
 app.command(neurons.view)
+app.command(neurons.picture)
+app.command(jobs.submit)
+app.command(jobs.jobs)
+app.command(jobs.logs)
+app.command(jobs.attach)
+app.command(jobs.cancel)
+app.command(jobs.resume)
+app.command(jobs.fetch)
 app.command(network.info)
 app.command(network.plan)
 app.command(tuning.tune)

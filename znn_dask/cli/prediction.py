@@ -91,10 +91,12 @@ def predict(
 
     client = connect(scheduler) if scheduler else local_cluster()
     try:
-        watchers = [Announcer()]
-        pyramid = not no_pyramid
         place = run(
-            checkpoint, image, out, client=client, watchers=watchers, pyramid=pyramid, **options
+            *(checkpoint, image, out),
+            client=client,
+            pyramid=not no_pyramid,
+            watchers=[Announcer()],
+            **options,
         )
     finally:
         client.close()

@@ -24,6 +24,7 @@ SETTINGS = {
 PAGE = "znn_dask.dashboard.preload"
 """Module that adds the page `/znn` to a scheduler's dashboard."""
 
+_UNINTERRUPTED = "znn_dask.cluster.uninterrupted"  # preload of worker processes
 _LOOPBACK = "127.0.0.1:0"
 _DASHBOARD_PORT = 8787
 
@@ -81,6 +82,10 @@ def local_cluster(
             dashboard_address=_free_address() if dashboard else _LOOPBACK,
             scheduler_kwargs={"dashboard": dashboard},
             worker_dashboard_address=None if processes else _LOOPBACK,
+            preload=[
+                *dask.config.get("distributed.worker.preload"),
+                *([_UNINTERRUPTED] if processes else []),
+            ],
             silence_logs=logging.CRITICAL,  # errors reach whoever waits for the result
         )
 

@@ -23,7 +23,7 @@ from znn_dask.data.progress import shown
 from znn_dask.data.pyramid import build_pyramid
 from znn_dask.data.reader import Box, Reader
 from znn_dask.data.readers import HDF5, open_reader
-from znn_dask.data.remote import is_local, location
+from znn_dask.data.remote import is_local, location, zarr_store
 from znn_dask.data.volume import checked_name, create_item, open_array, open_volume
 
 BOX_BYTES = 32 * 2**20  # what is read at a time, about; a box is at least one chunk
@@ -106,7 +106,7 @@ def _fill(
             chunks=record["chunks"],
             attributes=landing.record(record),
         )
-        group = zarr.open_group(landing.place, mode="r+")
+        group = zarr.open_group(zarr_store(landing.place), mode="r+", zarr_format=3)
     else:
         array = group["0"]  # type: ignore[assignment]
     every_channel = [slice(0, n) for n in reader.shape[:-3]]

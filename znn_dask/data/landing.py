@@ -18,11 +18,9 @@ from typing import Any
 import zarr
 import zarr.errors
 
-from znn_dask.data.metadata import VolumeError, parse_multiscales
+from znn_dask.data.metadata import UNFINISHED, VolumeError, parse_multiscales
 from znn_dask.data.pyramid import RECORD as PYRAMID
-from znn_dask.data.remote import is_local
-
-RECORD = "import"
+from znn_dask.data.remote import is_local, zarr_store
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Landing:
         Raises VolumeError while another process is at it.
         """
         group = _group(self.place)
-        kept = None if group is None else group.attrs.get(RECORD)
+        kept = None if group is None else group.attrs.get(UNFINISHED)
         if group is not None and isinstance(kept, Mapping):
             host, _, pid = str(kept["process"]).rpartition(":")
             if host == socket.gethostname() and _alive(int(pid)) and int(pid) != os.getpid():
@@ -67,24 +65,24 @@ class Landing:
                     f"process {pid} is importing {self.name!r} into {self.root}: wait for it"
                 )
             if kept["of"] == dict(record) and "0" in group:
-                group.update_attributes({RECORD: {**kept, "process": _process()}})
+                group.update_attributes({UNFINISHED: {**kept, "process": _process()}})
                 return group
         self.discard()
         return None
 
     def record(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Attributes of the new group, which say what is imported."""
-        return {RECORD: {"of": dict(record), "done": 0, "process": _process()}}
+        return {UNFINISHED: {"of": dict(record), "done": 0, "process": _process()}}
 
     def done(self, group: zarr.Group) -> int:
         """How many boxes are on disk."""
-        kept: Any = group.attrs[RECORD]
+        kept: Any = group.attrs[UNFINISHED]
         return int(kept["done"])
 
     def progress(self, group: zarr.Group, done: int) -> None:
         """Say that `done` boxes are on disk."""
-        kept: Any = group.attrs[RECORD]
-        group.update_attributes({RECORD: {**kept, "done": done}})
+        kept: Any = group.attrs[UNFINISHED]
+        group.update_attributes({UNFINISHED: {**kept, "done": done}})
 
     def discard(self) -> None:
         """Remove what is in the place, and the folder of a volume that never came to be."""
@@ -100,12 +98,13 @@ class Landing:
         if group is not None and self.name in group:
             del group[self.name]
         elif _group(self.place) is not None:
-            zarr.open_group(self.place, mode="w")  # empties it
+            zarr.open_group(zarr_store(self.place), mode="w", zarr_format=3)  # empties it
 
     def appear(self, attributes: Mapping[str, Any]) -> None:
         """The complete item takes its name in the volume, which is made if absent."""
-        zarr.open_group(self.root, mode="a", zarr_format=3)
-        zarr.open_group(self.place, mode="r+").attrs.put(dict(attributes))
+        zarr.open_group(zarr_store(self.root), mode="a", zarr_format=3)
+        group = zarr.open_group(zarr_store(self.place), mode="r+", zarr_format=3)
+        group.attrs.put(dict(attributes))
         if not is_local(self.root):
             return
         final = Path(self.root, self.name)
@@ -122,7 +121,7 @@ def _process() -> str:
 
 def _group(place: str, mode: Any = "r+") -> zarr.Group | None:
     try:
-        return zarr.open_group(place, mode=mode)
+        return zarr.open_group(zarr_store(place), mode=mode, zarr_format=3)
     except (FileNotFoundError, NotADirectoryError, zarr.errors.BaseZarrError):
         return None
 
@@ -130,7 +129,7 @@ def _group(place: str, mode: Any = "r+") -> zarr.Group | None:
 def _complete(place: str) -> bool:
     """Whether something other than an unfinished import is there."""
     try:
-        node = zarr.open(place, mode="r")
+        node = zarr.open(zarr_store(place), mode="r")
     except (FileNotFoundError, zarr.errors.BaseZarrError):
         return False
     return isinstance(node, zarr.Array) or parse_multiscales(node.attrs) is not None

@@ -8,6 +8,9 @@ VoxelSize = tuple[float, float, float]
 
 VERSION = "0.5"
 
+# Attribute of a group that an import has not filled yet.
+UNFINISHED = "unfinished import"
+
 # UDUNITS-2 names that OME-NGFF allows, in nanometres.
 NANOMETRES = {
     "angstrom": 0.1,

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from zarr.storage import FsspecStore, LocalStore
+
 from znn_dask.data.metadata import VolumeError
 
 EXTRAS = {"s3": "s3", "s3a": "s3"}  # of this package, by protocol
@@ -32,3 +34,14 @@ def location(path: str | Path) -> str:
         except ValueError as error:
             raise VolumeError(f"{text}: fsspec knows no protocol {protocol}://") from error
     return text
+
+
+def zarr_store(path: str | Path) -> LocalStore | FsspecStore:
+    """The Zarr store at a folder or URL; raises VolumeError as `location` does.
+
+    What others write beside us is seen at once: fsspec would remember what it listed before.
+    """
+    place = location(path)
+    if is_local(place):
+        return LocalStore(Path(place))
+    return FsspecStore.from_url(place, storage_options={"use_listings_cache": False})

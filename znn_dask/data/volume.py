@@ -11,6 +11,7 @@ import zarr.errors
 from zarr.storage import FsspecStore, LocalStore
 
 from znn_dask.data.metadata import (
+    UNFINISHED,
     ImageMetadata,
     VolumeError,
     VoxelSize,
@@ -19,7 +20,7 @@ from znn_dask.data.metadata import (
     multiscales,
     parse_multiscales,
 )
-from znn_dask.data.remote import is_local, location
+from znn_dask.data.remote import is_local, location, zarr_store
 
 Mode = Literal["r", "r+", "a"]
 
@@ -31,7 +32,8 @@ def _open_node(path: str, mode: Mode) -> zarr.Array | zarr.Group:
     if is_local(path) and not Path(path).exists():
         raise VolumeError(f"no volume at {path}: check the path, or import one there first")
     try:
-        return zarr.open(path, mode=mode)
+        node = zarr.open(zarr_store(path), mode=mode)
+        unfinished = UNFINISHED in node.attrs
     except (FileNotFoundError, zarr.errors.BaseZarrError, NotADirectoryError) as error:
         raise VolumeError(
             f"{path} is not a Zarr volume or array: import it with `znn-dask import` first"
@@ -40,6 +42,9 @@ def _open_node(path: str, mode: Mode) -> zarr.Array | zarr.Group:
         if is_local(path):
             raise
         raise VolumeError(f"{path} cannot be opened: {' '.join(str(error).split())}") from error
+    if unfinished:
+        raise VolumeError(f"{path} is an import that did not finish: run it again to go on")
+    return node
 
 
 @dataclass(frozen=True)
@@ -256,7 +261,9 @@ def create_item(
     chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
     if attributes is None:
         attributes = multiscales(name, axes, checked_voxel_size(voxel_size))
-    group = zarr.create_group(str(store), path=path, attributes=dict(attributes), zarr_format=3)
+    group = zarr.create_group(
+        zarr_store(store), path=path, attributes=dict(attributes), zarr_format=3
+    )
     return group.create_array(
         "0",
         shape=shape,
@@ -291,7 +298,7 @@ def create_image(
     (z,y,x) in nm. Raises VolumeError if the name is taken and `overwrite` is not given.
     """
     checked_name(name)
-    group = zarr.open_group(str(volume_path), mode="a", zarr_format=3)
+    group = zarr.open_group(zarr_store(volume_path), mode="a", zarr_format=3)
     if name in group:
         if not overwrite:
             raise VolumeError(f"{volume_path} already has {name!r}: use another name or overwrite")

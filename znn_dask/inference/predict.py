@@ -54,25 +54,44 @@ def predict(
     the loss is softmax. Blocks that are finished are recorded: the same call after an interruption
     computes only the missing ones, and the result has the bits of an uninterrupted run.
 
-    checkpoint: path of a checkpoint, or of a folder of them (its latest), or a loaded one
-    image: (z,y,x) or (c,z,y,x): path such as "in.zarr/image", open Volume, Zarr or numpy array; one
-        of each input node by name where they differ
-    client: Dask client whose workers compute; None: threads of this process
-    block, chunks: voxels z,y,x that one task computes, and of the output's chunks; chosen if None
-    border: "valid": only voxels whose whole field of view lies in the image; "mirror": all voxels,
-        with the image continued symmetrically
-    augment: average over 8 flips (True or 8), or with transposes of y and x (16)
-    dtype: "float32", "float64" (computed in it too), or "uint8" with 255 for 1
-    output: output node, where the network has several
-    region: image voxels that the output shall lie over: three slices or (start, stop), z,y,x
-    memory_limit: what all blocks in flight may take, in each process; bytes or such as "4 GB"
-    pyramid: then build lower resolutions (`build_pyramid`), for viewers
-    overwrite: begin again where another prediction is at `out`
-    progress: show a bar on standard error, or a line every half minute where that is no terminal
-    watchers: who else is told how it goes
+    Parameters
+    ----------
+    checkpoint
+        Path of a checkpoint, or of a folder of them (its latest), or a loaded one.
+    image
+        (z,y,x) or (c,z,y,x): path such as "in.zarr/image", open Volume, Zarr or numpy array; one of
+        each input node by name where they differ.
+    client
+        Dask client whose workers compute; None: threads of this process.
+    block, chunks
+        Voxels z,y,x that one task computes, and of the output's chunks; chosen if None.
+    border
+        "valid": only voxels whose whole field of view lies in the image; "mirror": all voxels, with
+        the image continued symmetrically.
+    augment
+        Average over 8 flips (True or 8), or with transposes of y and x (16).
+    dtype
+        "float32", "float64" (computed in it too), or "uint8" with 255 for 1.
+    output
+        Output node, where the network has several.
+    region
+        Image voxels that the output shall lie over: three slices or (start, stop), z,y,x.
+    memory_limit
+        What all blocks in flight may take, in each process; bytes or such as "4 GB".
+    pyramid
+        Then build lower resolutions (`build_pyramid`), for viewers.
+    overwrite
+        Begin again where another prediction is at `out`.
+    progress
+        Show a bar on standard error, or a line every half minute where that is no terminal.
+    watchers
+        Who else is told how it goes.
 
-    Raises PredictionError, one line: a request that does not fit the image or network, something
-    else at `out`, or a block that failed repeatedly.
+    Raises
+    ------
+    PredictionError
+        A request that does not fit the image or network, something else at `out`, or a block that
+        failed repeatedly.
     """
     place = settings.absolute(out)
     request = prepare(

@@ -56,7 +56,6 @@ class OnScheduler:
         self._client = client
         asked = None if folder is None else open_folder(absolute(folder)).location
         self.location = ""
-        self._ask(client.register_plugin, configured())
         self.location = self._ask(client.run_on_scheduler, _watched, asked)
 
     def run(self, function: Callable[..., Result], *arguments: Any) -> Result:
@@ -106,8 +105,9 @@ async def _in_a_thread(
     return await asyncio.to_thread(function, location, *arguments)
 
 
-def _watched(folder: str | None, dask_scheduler: Scheduler) -> str:
+async def _watched(folder: str | None, dask_scheduler: Scheduler) -> str:
     """Have the keeper look at `folder`; without one, the folder that it watches."""
+    await dask_scheduler.register_scheduler_plugin(configured(), name=NAME, idempotent=True)
     keeper = dask_scheduler.plugins[NAME]
     if folder is None:
         if not keeper.folders:

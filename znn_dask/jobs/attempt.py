@@ -151,6 +151,8 @@ class Attempt:
         self.say(f"{outcome}: {reason}" if reason else outcome)
         self.beat()
         self.check()
+        if outcome == "cancelled" and not cancel_wished(self.history):
+            outcome = "interrupted"  # somebody wishes since that it goes on
         requests = self.history.requests
         end = End(
             attempt=self.claim.attempt,

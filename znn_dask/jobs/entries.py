@@ -20,7 +20,7 @@ from znn_dask.jobs.records import (
     encode,
     record_name,
 )
-from znn_dask.jobs.state import is_over, state_of
+from znn_dask.jobs.state import is_over, sentence, state_of
 
 
 def enter(location: str, description: Description) -> str:
@@ -71,9 +71,9 @@ def wish(location: str, job: str, what: Wish) -> None:
     known = history(location, job)
     state = state_of(known)
     if what == "cancel" and is_over(known):
-        raise JobsError(f"job {job} is over: it has {state}")
+        raise JobsError(f"job {job} is over: it {sentence(known)}")
     if what == "resume" and state not in ("failed", "cancelled", "cancelling"):
-        raise JobsError(f"job {job} need not be resumed: it is {state}")
+        raise JobsError(f"job {job} need not be resumed: it {sentence(known)}")
     folder = _folder(location, job)
     number = len(known.requests) + 1
     while True:

@@ -23,6 +23,7 @@ from znn_dask.training.checkpoint import load_checkpoint
 from znn_dask.training.from_config import save_curve
 from znn_dask.training.storage import COMMIT
 
+_TRIES = 3
 _BYTES = 1 << 24  # that travel in one message
 
 
@@ -39,6 +40,17 @@ def fetch(access: Access, job: str, folder: Path, say: Callable[[str], None]) ->
     if history.description.kind == "prediction":
         say(f"map: {history.description.request['out']} (on the cluster)")
         return
+    for left in reversed(range(_TRIES)):
+        try:
+            _fetch_checkpoints(access, job, folder, say)
+            return
+        except FileNotFoundError:
+            if not left:
+                raise
+            # A training that goes on removes old checkpoints; there is a newer one.
+
+
+def _fetch_checkpoints(access: Access, job: str, folder: Path, say: Callable[[str], None]) -> None:
     found = access.run(entries.checkpoints, job)
     for word, place in (("best", found.best), ("latest", found.latest)):
         if place is not None:

@@ -1,4 +1,7 @@
-"""`submit`, `jobs` and the `Job` that they return: the same behind Python and the command line."""
+"""`submit`, `list_jobs` and `find_job`, and the `Job` that they return.
+
+The command line does nothing else.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -145,7 +148,7 @@ def submit(
     return job
 
 
-def jobs(client: Client | None = None, *, folder: str | Path | None = None) -> list[Job]:
+def list_jobs(client: Client | None = None, *, folder: str | Path | None = None) -> list[Job]:
     """The jobs of a cluster, or in a folder alone, in the order of their submission.
 
     Raises JobsError where neither is given and none is configured, OSError where the scheduler or
@@ -155,7 +158,7 @@ def jobs(client: Client | None = None, *, folder: str | Path | None = None) -> l
     return [Job(way, history.id) for history in way.run(entries.histories)]
 
 
-def job(name: str, client: Client | None = None, *, folder: str | Path | None = None) -> Job:
+def find_job(name: str, client: Client | None = None, *, folder: str | Path | None = None) -> Job:
     """The job whose id begins or ends with `name`; raises JobsError unless there is just one."""
     way = access(client, folder)
     return Job(way, way.run(entries.find, name))

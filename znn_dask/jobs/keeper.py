@@ -18,7 +18,7 @@ from distributed.core import Status
 
 from znn_dask.jobs.attempt import conclude
 from znn_dask.jobs.driver import NOT_NEEDED, drive
-from znn_dask.jobs.policy import Named, Silence, without_driver
+from znn_dask.jobs.policy import Named, Silence, under_way, without_driver
 from znn_dask.jobs.records import History
 from znn_dask.jobs.state import cancel_wished, pause_before
 from znn_dask.jobs.watch import Watch
@@ -120,7 +120,9 @@ class Keeper(SchedulerPlugin):
             jobs += [(folder, history) for history in found]
         now = time.monotonic()
         silent = self._silence.silent(jobs, now)
-        for folder, history in without_driver(jobs, self._drivers, self._dead, silent):
+        free = without_driver(jobs, self._drivers, self._dead, silent)
+        others = {(folder, history.id) for folder, history in under_way(jobs, free)}
+        for folder, history in free:
             key = folder, history.id
             failures = self._failures.get(key, [])
             if cancel_wished(history):
@@ -128,7 +130,7 @@ class Keeper(SchedulerPlugin):
             elif len(failures) >= _PATIENCE:
                 await self._conclude(folder, history, "failed", failures[-1])
                 del self._failures[key]
-            elif len(self._drivers) < self._at_once:
+            elif len(others | self._drivers.keys()) < self._at_once:
                 turn = (*key, history.attempt, len(failures))
                 pause = max(pause_before(history), float(len(failures)))
                 if now >= self._not_before.setdefault(turn, now + pause):

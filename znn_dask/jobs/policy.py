@@ -1,7 +1,8 @@
 """Which jobs get a driver. Pure.
 
 First come, first served: at most so many jobs at once, in the order of their submission. A job that
-lost its driver keeps its place, since it came before those that wait.
+lost its driver keeps its place, since it came before those that wait; also where its driver is
+another scheduler's, and may live.
 """
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -41,6 +42,12 @@ def without_driver(
         if key not in driven and (over or history.attempt <= dead.get(key, 0) or key in silent):
             found.append((folder, history))
     return sorted(found, key=lambda job: (job[1].description.time, job[1].id))
+
+
+def under_way(jobs: Sequence[Named], free: Collection[Named]) -> list[Named]:
+    """The unfinished jobs that have a driver, as far as we know, whoever started it: those that
+    began, and are not among the `free` ones."""
+    return [job for job in jobs if job[1].claims and job[1].end is None and job not in free]
 
 
 class Silence:

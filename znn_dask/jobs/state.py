@@ -70,6 +70,14 @@ def out_of_patience(history: History, claim: Claim) -> bool:
     return len(alike) == _PATIENCE - 1
 
 
+def sentence(history: History) -> str:
+    """What became of it, as a sentence goes on: "was cancelled: after update 40"."""
+    state = state_of(history)
+    said = {"completed": "has completed", "failed": "has failed", "cancelled": "was cancelled"}
+    reason = last_words(history)
+    return f"{said.get(state, f'is {state}')}{f': {reason}' if reason else ''}"
+
+
 def last_words(history: History) -> str:
     """Why it is in this state, where that is not plain."""
     return history.end.reason if history.end is not None else ""

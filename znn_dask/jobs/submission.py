@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from znn_dask.data import open_volume
 from znn_dask.inference import settings
 from znn_dask.inference.request import prepare
+from znn_dask.jobs import entries
 from znn_dask.jobs.access import Access, absolute
 from znn_dask.jobs.folder import JobsError
 from znn_dask.jobs.prediction import Prediction
@@ -34,7 +36,8 @@ def describe(
     if isinstance(work, Prediction):
         if overrides:
             raise JobsError(f"overrides {overrides} are for configurations, not for predictions")
-        request = way.run(_checked_prediction, absolute_prediction(work))
+        work = _absolute(replace(work, checkpoint=_checkpoint(str(work.checkpoint), way)))
+        request = way.run(_checked_prediction, work)
         return Description("prediction", title or _stem(work.out), time.time(), request)
     config, name = _config(work, overrides)
     _check_network(config)
@@ -42,7 +45,18 @@ def describe(
     return Description("training", title or name, time.time(), pack(config))
 
 
-def absolute_prediction(work: Prediction) -> Prediction:
+def _checkpoint(name: str, way: Access) -> str:
+    """The place of a checkpoint that may be named by the id of the job that made it."""
+    if "/" in name or Path(name).exists():
+        return name
+    job = way.run(entries.find, name)
+    latest = way.run(entries.checkpoints, job).latest
+    if latest is None:
+        raise JobsError(f"job {job} has no checkpoint yet: wait for its first one")
+    return latest
+
+
+def _absolute(work: Prediction) -> Prediction:
     """The same with paths that mean the same on every machine that sees them."""
     checkpoint, image, out = map(absolute, (work.checkpoint, work.image, work.out))
     options = dict(work.options)

@@ -63,7 +63,13 @@ def train(attempt: Attempt, client: Client) -> tuple[Outcome, str]:
             origin = f"{attempt.location}/{checkpoints_name(claim.origin[0])}/{claim.origin[1]}"
         recorder = _Recorder(attempt, training.keep)
         trainer = trainer_from_config(
-            config, client, origin or False, progress=False, watchers=[recorder], prune=False
+            config,
+            client,
+            origin or False,
+            progress=False,
+            watchers=[recorder],
+            prune=False,
+            home=claim.worker,
         )
     attempt.report(step=trainer.step, last=training.updates)
     attempt.on_stop = trainer.stop

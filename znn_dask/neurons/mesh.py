@@ -1,7 +1,6 @@
 """Triangle meshes of objects."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from distributed import Client
 
 from znn_dask.data.metadata import VoxelSize
-from znn_dask.neurons.collecting import RECORD, SIZES, Arrays, Choice, Collection
+from znn_dask.neurons.collecting import RECORD, Arrays, Choice, Collected, Collection
 from znn_dask.neurons.errors import NeuronError, extra
 from znn_dask.neurons.files import local_path
 from znn_dask.neurons.mesh_files import (
@@ -77,41 +76,15 @@ class Mesher:
         return mesh_file(number, self.format)
 
 
-class Meshes(Mapping[int, Mesh]):
+class Meshes(Collected[Mesh]):
     """Meshes in a folder, by id of the object, the largest object first."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Raises NeuronError where the folder holds no meshes that `mesh` wrote."""
-        self.path = local_path(path)
-        try:
-            record = json.loads((self.path / RECORD).read_text(encoding="utf-8"))
-            self._format: Format = record["format"]
-            self._voxels: dict[str, int] = json.loads(
-                (self.path / SIZES).read_text(encoding="utf-8")
-            )
-        except (OSError, KeyError, ValueError) as error:
-            raise NeuronError(
-                f"{path} holds no meshes; make them with `znn-dask mesh objects.zarr {path}`"
-            ) from error
-        self.voxel_size: VoxelSize = tuple(record["voxel_size"])
-
-    def voxels(self, number: int) -> int:
-        """Voxels of an object."""
-        return self._voxels[str(number)]
+    kind = "meshes"
+    command = "mesh"
 
     def __getitem__(self, number: int) -> Mesh:
-        if str(number) not in self._voxels:
-            raise KeyError(number)
-        return read_mesh(self.path, number, self._format)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(sorted(map(int, self._voxels), key=lambda i: (-self.voxels(i), i)))
-
-    def __len__(self) -> int:
-        return len(self._voxels)
-
-    def __repr__(self) -> str:
-        return f"Meshes({str(self.path)!r}): {len(self)} objects"
+        self.voxels(number)
+        return read_mesh(self.path, number, self.record["format"])
 
 
 def is_meshes(source: Any) -> bool:
@@ -161,7 +134,7 @@ def mesh(
     volume = open_objects(objects, voxel_size=voxel_size, block=block)
     made = Collection(local_path(out), volume, maker)
     with Runner(client, progress=progress) as runner:
-        made.begin("meshes", overwrite=overwrite)
+        made.begin(Meshes.kind, overwrite=overwrite)
         made.collect(choice, runner)
     if format == "precomputed":
         write_info(made.folder)

@@ -117,6 +117,14 @@ def open_objects(
     )
 
 
+def numbered(labels: np.ndarray, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The ids in order, and `labels` with their ranks, from 1, in their place; 0 for all others."""
+    wanted = np.sort(np.asarray(ids, labels.dtype))
+    slots = np.searchsorted(wanted, labels)
+    slots[slots == len(wanted)] = 0
+    return wanted, np.where(wanted[slots] == labels, slots + 1, 0)
+
+
 @dataclass(frozen=True)
 class Presence:
     """The objects of one block: ids, voxels of each in the block, and whether it meets a cell."""

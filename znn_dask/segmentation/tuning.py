@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 
 from znn_dask.data.metadata import VoxelSize
+from znn_dask.kernels.geometry import box_shape
 from znn_dask.segmentation.alignment import aligned
 from znn_dask.segmentation.components import ComponentStream
 from znn_dask.segmentation.contingency import Contingency, ContingencyStream
+from znn_dask.segmentation.crew import assemble
+from znn_dask.segmentation.grid import triple
 from znn_dask.segmentation.maps import (
     Kind,
     OpenedMap,
@@ -19,12 +22,9 @@ from znn_dask.segmentation.maps import (
     read_probability,
     resolve_kind,
 )
+from znn_dask.segmentation.need import Need
 from znn_dask.segmentation.scores import Scores, scores_from_table
-from znn_dask.segmentation.segment import (
-    SegmentationParameters,
-    build_hierarchy,
-    refuse_beyond_memory,
-)
+from znn_dask.segmentation.segment import SegmentationParameters, build_hierarchy
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def best_parameters(
         raise SegmentationError("no threshold to try; give at least one of each kind")
     resolved = resolve_kind(kind, opened.shape)
     map_box, box = aligned(opened, truth, region)
-    refuse_beyond_memory(tuple(s.stop - s.start for s in box), 3)
+    need = Need(triple(box_shape(box)), 3, start.landscape(opened.voxel_size))
+    need.lanes(need.world, 1, assemble(None, 1, None).memory)
     values = read_probability(opened, resolved, map_box)
     wanted = _truth(truth, box, start.in_plane, relabel_components, dust)
     voxel_size = voxel_size or opened.voxel_size

@@ -123,9 +123,11 @@ def load_checkpoint(path: Location) -> CheckpointState:
     A damaged checkpoint in a folder (say, after a power failure) is passed over with a warning
     for the one before it.
 
-    Raises:
-        CheckpointError: there is none, it is not complete, its content does not match its digest,
-            or its format is newer than this program.
+    Raises
+    ------
+    CheckpointError
+        There is none, it is not complete, its content does not match its digest, or its format is
+        newer than this program.
     """
     folder, name = split(path)
     if folder.commitment(name) is not None:

@@ -31,12 +31,14 @@ def trainer_from_config(
     progress: bool = True,
     watchers: Sequence[Watcher] = (),
     prune: bool = True,
+    home: str | None = None,
 ) -> Trainer:
     """The trainer that a configuration describes, at its first step or, to `resume`, its latest.
 
     client: where it will run; the current cluster, or a new local one, when not given.
     resume: a checkpoint to go on from, where it is not the latest one in the training's folder.
     watchers: who else is told how it goes.
+    home: address of the worker to use first among equal ones.
     prune: remove checkpoints as training.keep says; all are kept otherwise.
 
     Raises ConfigError where the configuration contradicts itself or its folder, and what `Trainer`
@@ -86,6 +88,7 @@ def trainer_from_config(
         parameters=parameters,
         client=client,
         any_worker=config.execution.any_worker,
+        home=home,
         config=config.to_dict(),
         progress=progress,
         watchers=watchers,

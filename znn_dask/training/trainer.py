@@ -101,6 +101,8 @@ class Trainer:
         The cluster; `local_cluster()` when not given.
     any_worker
         Use workers whose libraries differ too: faster, but the bits depend on who computed what.
+    home
+        Address of the worker to use first among equal ones, where a batch does not need all.
     config
         Kept in the checkpoints for the record.
     progress
@@ -144,6 +146,7 @@ class Trainer:
         parameters: Parameters | None = None,
         client: Client | None = None,
         any_worker: bool = False,
+        home: str | None = None,
         config: dict[str, Any] | None = None,
         progress: bool = True,
         watchers: Sequence[Watcher] = (),
@@ -171,7 +174,7 @@ class Trainer:
         self._watchers = Watchers([*watchers, Publisher(), *shown])
         self._loop: Loop | None = None
         self._stopping = False
-        self._any_worker = any_worker
+        self._any_worker, self._home = any_worker, home
         saved = None if resume is None else load_checkpoint(resume)
         if arithmetic is not None:
             check_arithmetic(arithmetic, self.network, output_size, dtype)
@@ -251,6 +254,7 @@ class Trainer:
             estimate=Estimate(self.plan, self.plan.machine),
             libraries=self._libraries if self._kept_step else None,
             any_worker=self._any_worker,
+            home=self._home,
         )
         # A granule of whole updates holds as many patches, whatever the batch.
         steps = max(1, self.plan.steps_per_granule // self.batch)
