@@ -13,7 +13,7 @@ import tifffile
 import zarr
 
 SHAPE = (512, 1024, 1024)  # 512 MB
-LIMIT = 250  # MB that a process may grow by
+LIMIT = 200  # MB that a process may grow by
 
 MEASURED = """
 import resource, sys
