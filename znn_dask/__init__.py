@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from znn_dask.cluster.timeline import timeline
     from znn_dask.data import PatchSampler, Volume, open_array, open_volume
     from znn_dask.data.importing import import_image
+    from znn_dask.data.pyramid import build_pyramid
     from znn_dask.data.synthetic import synthetic_volume
     from znn_dask.inference.predict import predict
+    from znn_dask.jobs.handle import Job, find_job, list_jobs, submit
+    from znn_dask.jobs.prediction import Prediction
     from znn_dask.network import (
         EdgeGroup,
         Network,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
         write_znn,
         zoo,
     )
+    from znn_dask.neurons import mesh, picture, skeletonize, view
     from znn_dask.segmentation import evaluate, segment
     from znn_dask.taskgraph.forward import ForwardPass
     from znn_dask.taskgraph.plan import Plan, plan
@@ -43,30 +47,40 @@ if TYPE_CHECKING:
 _HOMES = {
     "EdgeGroup": "znn_dask.network",
     "ForwardPass": "znn_dask.taskgraph.forward",
+    "Job": "znn_dask.jobs.handle",
     "Network": "znn_dask.network",
     "NetworkError": "znn_dask.network",
     "NodeGroup": "znn_dask.network",
     "PatchSampler": "znn_dask.data",
     "Plan": "znn_dask.taskgraph.plan",
+    "Prediction": "znn_dask.jobs.prediction",
     "SGD": "znn_dask.training.optimizer",
     "Trainer": "znn_dask.training.trainer",
     "Volume": "znn_dask.data",
+    "build_pyramid": "znn_dask.data.pyramid",
     "evaluate": "znn_dask.segmentation",
+    "find_job": "znn_dask.jobs.handle",
     "gradients": "znn_dask.cluster.gradients",
     "import_image": "znn_dask.data.importing",
+    "list_jobs": "znn_dask.jobs.handle",
     "load_checkpoint": "znn_dask.training.checkpoint",
     "local_cluster": "znn_dask.cluster.local",
+    "mesh": "znn_dask.neurons",
     "open_array": "znn_dask.data",
     "open_volume": "znn_dask.data",
     "parse_znn": "znn_dask.network",
+    "picture": "znn_dask.neurons",
     "plan": "znn_dask.taskgraph.plan",
     "predict": "znn_dask.inference.predict",
     "read_plan": "znn_dask.taskgraph.plan_file",
     "read_znn": "znn_dask.network",
     "segment": "znn_dask.segmentation",
+    "skeletonize": "znn_dask.neurons",
+    "submit": "znn_dask.jobs.handle",
     "synthetic_volume": "znn_dask.data.synthetic",
     "timeline": "znn_dask.cluster.timeline",
     "tune": "znn_dask.taskgraph.tuning",
+    "view": "znn_dask.neurons",
     "write_znn": "znn_dask.network",
     "zoo": "znn_dask.network",
 }
@@ -75,29 +89,39 @@ __all__ = [
     "SGD",
     "EdgeGroup",
     "ForwardPass",
+    "Job",
     "Network",
     "NetworkError",
     "NodeGroup",
     "PatchSampler",
     "Plan",
+    "Prediction",
     "Trainer",
     "Volume",
+    "build_pyramid",
     "evaluate",
+    "find_job",
     "gradients",
     "import_image",
+    "list_jobs",
     "load_checkpoint",
     "local_cluster",
+    "mesh",
     "open_array",
     "open_volume",
     "parse_znn",
+    "picture",
     "plan",
     "predict",
     "read_plan",
     "read_znn",
     "segment",
+    "skeletonize",
+    "submit",
     "synthetic_volume",
     "timeline",
     "tune",
+    "view",
     "write_znn",
     "zoo",
 ]

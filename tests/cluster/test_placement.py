@@ -50,6 +50,14 @@ def test_few_patches_go_to_the_most_threads_on_different_hosts():
     assert place(workers, 2).workers == ("tcp://a:2", "tcp://b:4")
 
 
+def test_trainings_of_different_homes_keep_apart():
+    workers = [worker("a", 1, 4), worker("b", 2, 4), worker("b", 3, 4), worker("c", 4, 8)]
+    assert place(workers[:3], 1, home="tcp://b:3").workers == ("tcp://b:3",)
+    assert place(workers[:3], 2, home="tcp://b:3").workers == ("tcp://a:1", "tcp://b:3")
+    assert place(workers[:3], 1, home="tcp://gone:1") == place(workers[:3], 1)
+    assert place(workers, 1, home="tcp://b:3").workers == ("tcp://c:4",)  # the most threads
+
+
 @pytest.mark.parametrize(("exchange", "used"), [(0.0, 8), (0.3, 2), (10.0, 1)])
 def test_no_more_workers_than_make_a_step_shorter(exchange: float, used: int):
     def estimate(threads: list[int], patches: list[int]) -> float:

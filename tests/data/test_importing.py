@@ -207,32 +207,35 @@ def test_failure_halfway_keeps_the_old_item(tmp_path, stack, monkeypatch):
     imported(tmp_path / "s.tif", tmp_path)
 
     def fail(*_):
-        yield slice(0, 2)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(importing, "_slabs", fail)
+    monkeypatch.setattr(importing.Landing, "progress", fail)
     with pytest.raises(KeyboardInterrupt):
         imported(tmp_path / "s.tif", tmp_path, overwrite=True)
-    np.testing.assert_array_equal(open_volume(tmp_path / "v.zarr").image[...], stack)
+    volume = open_volume(tmp_path / "v.zarr")
+    assert volume.names == ("image",)
+    np.testing.assert_array_equal(volume.image[...], stack)
+    monkeypatch.undo()
+    tifffile.imwrite(tmp_path / "s.tif", stack + 1)
+    np.testing.assert_array_equal(imported(tmp_path / "s.tif", tmp_path, overwrite=True), stack + 1)
     assert sorted(p.name for p in (tmp_path / "v.zarr").iterdir()) == ["image", "zarr.json"]
 
 
 KILLED = """
 import sys, time
 from znn_dask.data import importing
-slabs = importing._slabs
-def slow(*args):
-    for k, z in enumerate(slabs(*args)):
-        yield z
-        if k == 2:
-            print("half", flush=True)
-            time.sleep(60)
-importing._slabs = slow
-importing.import_image(sys.argv[1], sys.argv[2], chunks=(1, 16, 16), progress=False)
+progress = importing.Landing.progress
+def slow(landing, group, done):
+    progress(landing, group, done)
+    if done == 3:
+        print("half", flush=True)
+        time.sleep(60)
+importing.Landing.progress, importing.BOX_BYTES = slow, 1
+importing.import_image(sys.argv[1], sys.argv[2], chunks=(1, 16, 32), progress=False)
 """
 
 
-def test_killed_import_leaves_nothing_half_written(tmp_path, stack):
+def test_killed_import_is_continued(tmp_path, stack, monkeypatch):
     tifffile.imwrite(tmp_path / "s.tif", stack)
     target = tmp_path / "v.zarr"
     process = subprocess.Popen(
@@ -240,14 +243,29 @@ def test_killed_import_leaves_nothing_half_written(tmp_path, stack):
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
+    monkeypatch.setattr(importing, "BOX_BYTES", 1)
     with process.stdout as out:
         assert out.readline() == b"half\n"
+        with pytest.raises(VolumeError, match=rf"process {process.pid} is importing 'image'"):
+            imported(tmp_path / "s.tif", tmp_path, chunks=(1, 16, 32))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert any(p.name.startswith(".image.partial") for p in target.iterdir())
+    assert [p.name for p in target.iterdir()] == [".image.partial"]
     with pytest.raises(VolumeError):
         open_volume(target)
-    np.testing.assert_array_equal(imported(tmp_path / "s.tif", tmp_path), stack)
+    boxes = []
+    original = importing.open_reader
+
+    @contextmanager
+    def spy(*arguments):
+        with original(*arguments) as reader:
+            read = lambda box: (boxes.append(box), reader.read(box))[1]  # noqa: E731
+            yield replace(reader, read=read)
+
+    monkeypatch.setattr(importing, "open_reader", spy)
+    out = imported(tmp_path / "s.tif", tmp_path, chunks=(1, 16, 32))
+    np.testing.assert_array_equal(out, stack)
+    assert len(boxes) == 14 - 3
     assert sorted(p.name for p in target.iterdir()) == ["image", "zarr.json"]
 
 
@@ -255,26 +273,8 @@ def test_progress_goes_to_standard_error(tmp_path, stack, capfd):
     tifffile.imwrite(tmp_path / "s.tif", stack)
     import_image(tmp_path / "s.tif", tmp_path / "v.zarr")
     seen = capfd.readouterr()
-    assert "7/7 slices" in seen.err
+    assert "1/1 boxes" in seen.err
     assert not seen.out
-
-
-def test_only_a_slab_is_in_memory(tmp_path, monkeypatch):
-    """Each read asks for one slab, and a stack of huge slices gets flat chunks."""
-    tifffile.imwrite(tmp_path / "s.tif", np.zeros((40, 64, 64), np.uint8), compression="zlib")
-    asked = []
-    original = importing.open_reader
-
-    @contextmanager
-    def spy(source):
-        with original(source) as reader:
-            read = lambda a, b: (asked.append(b - a), reader.read(a, b))[1]  # noqa: E731
-            yield replace(reader, read=read)
-
-    monkeypatch.setattr(importing, "open_reader", spy)
-    monkeypatch.setattr(importing, "SLAB_BYTES", 8 * 64 * 64)
-    imported(tmp_path / "s.tif", tmp_path)
-    assert asked == [8] * 5
 
 
 def test_real_volumes(shared, tmp_path):

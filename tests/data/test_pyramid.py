@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from distributed import Client
 
+from znn_dask.cluster.local import local_cluster
 from znn_dask.data.metadata import VolumeError, parse_multiscales
 from znn_dask.data.pyramid import blocks, build_pyramid
 from znn_dask.data.reduction import halvings, reduced
@@ -112,7 +112,7 @@ def test_changed_images_are_built_anew(volume: Path):
 def test_workers_build_the_same_levels(volume: Path):
     build_pyramid(volume / "labels", threads=2)
     expected = levels(volume / "labels")
-    with Client(n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+    with local_cluster(1, workers=2, processes=True, dashboard=False) as client:
         build_pyramid(volume / "labels", overwrite=True, client=client)
     for a, b in zip(levels(volume / "labels"), expected, strict=True):
         np.testing.assert_array_equal(a, b)

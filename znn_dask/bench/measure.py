@@ -147,7 +147,7 @@ def table(result: Mapping[str, Any]) -> str:
     grid.add_row("  above idle", nbytes(result["rss_above_idle_bytes"]))
     text = io.StringIO()
     size = show(result["output_size"])
-    console = Console(file=text, width=100, color_system=None)
+    console = Console(file=text, width=100, color_system=None, force_jupyter=False)
     console.print(
         f"{result.get('network', 'network')}, output patch {size}, {result['dtype']}, "
         f"{result['threads']} thread(s), {result['machine']['processor']}",

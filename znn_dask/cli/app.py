@@ -9,11 +9,14 @@ from cyclopts import App
 
 from znn_dask.cli import (
     bench,
+    certificates,
     demo,
     evaluation,
     exporting,
     importing,
+    jobs,
     network,
+    neurons,
     prediction,
     segmentation,
     training,
@@ -33,6 +36,7 @@ From a picture to objects:
     znn-dask predict checkpoints volume.zarr/image map.zarr
     znn-dask segment map.zarr objects.zarr
     znn-dask evaluate objects.zarr volume.zarr/labels
+    znn-dask view objects.zarr neurons.html --image volume.zarr/image
 
 Nothing at hand? `znn-dask demo` does all of it on synthetic tissue in about two minutes.
 """
@@ -62,15 +66,28 @@ app = App(
 )
 app.command(demo.demo)
 app.command(importing.import_, name="import")
+app.command(importing.pyramid)
 app.command(training.train)
 app.command(prediction.predict)
 app.command(segmentation.segment)
 app.command(evaluation.evaluate)
+app.command(neurons.mesh)
+app.command(neurons.skeletonize)
+app.command(neurons.view)
+app.command(neurons.picture)
+app.command(jobs.submit)
+app.command(jobs.jobs)
+app.command(jobs.logs)
+app.command(jobs.attach)
+app.command(jobs.cancel)
+app.command(jobs.resume)
+app.command(jobs.fetch)
 app.command(network.info)
 app.command(network.plan)
 app.command(tuning.tune)
 app.command(exporting.export)
 app.command(bench.bench)
+app.command(certificates.certificates)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

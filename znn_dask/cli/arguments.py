@@ -113,17 +113,39 @@ def parse_methods(texts: Sequence[str]) -> "dict[str, Method]":
 
 
 def connect(scheduler: str) -> "Client":
-    """A client of the scheduler at that address; raises OSError when it does not answer."""
+    """A client of the scheduler at that address, with the certificates of Dask's configuration.
+
+    Warns (`ClusterWarning`) when others could listen in. Raises SecurityError when certificates are
+    missing, OSError when it does not answer or does not take them.
+    """
+    import warnings
+
     import dask
     from distributed import Client
 
+    from znn_dask.cluster.checks import ClusterWarning
     from znn_dask.cluster.local import SETTINGS
+    from znn_dask.cluster.security import check_connecting, open_to_strangers, why_refused
 
+    check_connecting(scheduler)
     try:
         with dask.config.set(SETTINGS):  # by default a client keeps its last thousand messages
-            return Client(scheduler, timeout=20)
-    except (OSError, TimeoutError) as error:
+            client = Client(scheduler, timeout=20)
+    except (OSError, RuntimeError, ValueError) as error:
+        refused = why_refused(scheduler, error)
+        if refused:
+            raise OSError(f"no connection to the scheduler at {scheduler}: {refused}") from error
+        if not isinstance(error, OSError):
+            raise
         reason = " ".join(str(error).split())
         raise OSError(
             f"no Dask scheduler answers at {scheduler}: {reason}; start one with `dask scheduler`"
         ) from error
+    if open_to_strangers(scheduler):
+        warnings.warn(
+            f"{scheduler} is not encrypted: whoever reaches it can run code there and read your "
+            "data; use TLS (deploy/README.md)",
+            ClusterWarning,
+            stacklevel=2,
+        )
+    return client

@@ -1,16 +1,19 @@
-"""`export`: maps and objects to TIFF, networks to ZNN."""
+"""`export`: maps and objects to TIFF and Neuroglancer, networks to ZNN."""
 
 from pathlib import Path
 
-from znn_dask.cli.arguments import Switch
+from znn_dask.cli.arguments import Switch, connect
 from znn_dask.cli.errors import say
 
 
-def export(source: str, target: Path, /, *, overwrite: Switch = False) -> None:
-    """Export an image, map or objects to TIFF, or a checkpoint to a ZNN .h5 network.
+def export(
+    source: str, target: str, /, *, scheduler: str | None = None, overwrite: Switch = False
+) -> None:
+    """Export an image, map or objects to TIFF or Neuroglancer, or a checkpoint to a ZNN network.
 
-    The ending of TARGET decides: .tif or .tiff (OME-TIFF, with voxel size), .h5, or .znn (the
-    network's text alone).
+    The name of TARGET decides: .tif or .tiff (OME-TIFF, with voxel size), .precomputed or
+    precomputed:// before a path or URL (Neuroglancer, all resolutions), .h5 (ZNN's network), or
+    .znn (the network's text alone).
 
     Example:
 
@@ -21,27 +24,44 @@ def export(source: str, target: Path, /, *, overwrite: Switch = False) -> None:
     source
         An array such as volume.zarr/image, map.zarr or objects.zarr; or a checkpoint.
     target
-        The file to write; it appears when it is complete.
+        The file or folder to write; it appears when it is complete.
+    scheduler
+        Address of a Dask scheduler (tcp://..., tls://...), whose workers then write a precomputed
+        volume; threads of this process when not given.
     overwrite
         Replace TARGET.
     """
-    if target.exists() and not overwrite:
-        raise ValueError(f"{target} exists already; choose another name or give --overwrite")
-    match target.suffix.lower():
-        case ".tif" | ".tiff":
-            from znn_dask.data.exporting import export_tiff
+    place = target.removeprefix("precomputed://")
+    path = Path(place)
+    if "://" not in place and path.exists() and not overwrite:
+        raise ValueError(f"{path} exists already; choose another name or give --overwrite")
+    ending = path.suffix.lower()
+    if place != target or ending == ".precomputed":
+        _to_precomputed(source, place, scheduler)
+    elif ending in (".tif", ".tiff"):
+        from znn_dask.data.exporting import export_tiff
 
-            export_tiff(source, target)
-        case ".h5" | ".hdf5":
-            _to_znn_h5(source, target)
-        case ".znn":
-            from znn_dask.cli.arguments import open_network
-            from znn_dask.network import write_znn
+        export_tiff(source, path)
+    elif ending in (".h5", ".hdf5"):
+        _to_znn_h5(source, path)
+    elif ending == ".znn":
+        from znn_dask.cli.arguments import open_network
+        from znn_dask.network import write_znn
 
-            write_znn(open_network(source), target)
-        case ending:
-            raise ValueError(f"{target} ends in {ending!r}; use .tif, .h5 or .znn")
+        write_znn(open_network(source), path)
+    else:
+        raise ValueError(f"{path} ends in {ending!r}; use .tif, .precomputed, .h5 or .znn")
     say(f"written to {target}")
+
+
+def _to_precomputed(source: str, place: str, scheduler: str | None) -> None:
+    from contextlib import ExitStack
+
+    from znn_dask.data.precomputed import export_precomputed
+
+    with ExitStack() as stack:
+        client = None if scheduler is None else stack.enter_context(connect(scheduler))
+        export_precomputed(source, place, client=client, progress=True)
 
 
 def _to_znn_h5(checkpoint: str, target: Path) -> None:

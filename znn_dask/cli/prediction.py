@@ -19,6 +19,7 @@ def predict(
     region: Region = None,
     output: str | None = None,
     memory_limit: str | None = None,
+    no_pyramid: Switch = False,
     overwrite: Switch = False,
     plan: Switch = False,
 ) -> None:
@@ -40,7 +41,7 @@ def predict(
     out
         Where the map goes, a new folder such as map.zarr.
     scheduler
-        Address of a Dask scheduler (tcp://..., tls://...), whose workers then compute; threads of
+        Address of a Dask scheduler (tcp://..., tls://...), whose workers then compute; a cluster in
         this process when not given.
     border
         valid: only voxels whose whole field of view lies in the image; mirror: all voxels, with the
@@ -55,15 +56,20 @@ def predict(
         Output node, where the network has several.
     memory_limit
         Memory for blocks in flight, such as 4GB; the fastest block that fits is chosen.
+    no_pyramid
+        Do not build the map's lower resolutions, which viewers need of large maps.
     overwrite
         Begin again where another prediction is at OUT.
     plan
         Only show which blocks come into question on this machine, with their predicted speed and
         memory, and the one that is chosen. Nothing is computed or written.
     """
+    from znn_dask.cluster.local import local_cluster
+    from znn_dask.dashboard.link import page_link
     from znn_dask.inference.predict import predict as run
     from znn_dask.inference.predict import preview
     from znn_dask.inference.request import Options
+    from znn_dask.inference.watching import Watcher
     from znn_dask.segmentation.maps import parse_region
 
     options = Options(
@@ -78,10 +84,20 @@ def predict(
     if plan:
         print(preview(checkpoint, image, out, **options))
         return
-    client = None if scheduler is None else connect(scheduler)
+
+    class Announcer(Watcher):
+        def begin(self, plan: object, done: object, place: str) -> None:
+            say(f"dashboard: {page_link(client)}")
+
+    client = connect(scheduler) if scheduler else local_cluster()
     try:
-        place = run(checkpoint, image, out, client=client, **options)
+        place = run(
+            *(checkpoint, image, out),
+            client=client,
+            pyramid=not no_pyramid,
+            watchers=[Announcer()],
+            **options,
+        )
     finally:
-        if client is not None:
-            client.close()
+        client.close()
     say(f"map in {place}; next: znn-dask segment {out} objects.zarr")

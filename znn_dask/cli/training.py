@@ -74,7 +74,8 @@ def train(
         check_format(timeline)
 
     from znn_dask.cli.timeline import draw_timeline
-    from znn_dask.cluster.local import dashboard_link, local_cluster
+    from znn_dask.cluster.local import local_cluster
+    from znn_dask.dashboard.link import page_link
     from znn_dask.training.from_config import finished, save_curve, trainer_from_config
 
     folder, updates = settings.training.folder, settings.training.updates
@@ -84,7 +85,7 @@ def train(
         if finished(trainer, settings):
             say(f"nothing to do: {trainer.step} of {updates} updates are made already")
             return 0
-        say(f"dashboard: {dashboard_link(client)}")
+        say(f"dashboard: {page_link(client)}")
         trainer.fit(updates)
         if timeline is not None:
             draw_timeline(client, trainer, timeline)

@@ -15,7 +15,7 @@ _PACKAGES = ("znn-dask", "dask", "distributed", "zarr")
 
 
 class ClusterWarning(UserWarning):
-    """The cluster works, but slower or with other bits than it could."""
+    """The cluster works, but slower, with other bits or less safely than it could."""
 
 
 class ClusterError(RuntimeError):

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 import dask
 from distributed import Client
 
+from znn_dask.cluster.security import listening_protocol
 from znn_dask.taskgraph.machine import cores
 
 # Graphs here are pinned and ordered by priority: queueing on the scheduler and stealing would let
@@ -20,6 +21,10 @@ SETTINGS = {
 }
 """Dask settings that this package wants of a cluster."""
 
+PAGE = "znn_dask.dashboard.preload"
+"""Module that adds the page `/znn` to a scheduler's dashboard."""
+
+_UNINTERRUPTED = "znn_dask.cluster.uninterrupted"  # preload of worker processes
 _LOOPBACK = "127.0.0.1:0"
 _DASHBOARD_PORT = 8787
 
@@ -30,6 +35,7 @@ def local_cluster(
     workers: int = 1,
     processes: bool = False,
     dashboard: bool = True,
+    host: str | None = None,
 ) -> Client:
     """Start a cluster on this machine and connect to it.
 
@@ -46,19 +52,40 @@ def local_cluster(
         Each worker in a process of its own (scripts then need `if __name__ == "__main__":`).
     dashboard
         Serve Dask's dashboard on a loopback port (8787 if it is free).
+    host
+        Where scheduler and workers listen, for clients and workers on other machines; beyond
+        loopback only with TLS (`znn-dask certificates`). Nowhere when not given, or on loopback if
+        there are processes.
+
+    Raises
+    ------
+    SecurityError
+        If `host` is beyond loopback and Dask is configured without certificates.
     """
+    if host is not None:
+        protocol = listening_protocol(host)
+    elif processes:
+        host, protocol = "127.0.0.1", None
+    else:
+        protocol = "inproc://"  # also where encryption is required: nothing leaves the process
     if threads is None:
         threads = max(1, cores() // workers)
-    with dask.config.set(SETTINGS):
+    preload = [*dask.config.get("distributed.scheduler.preload", default=[]), PAGE]
+    with dask.config.set({**SETTINGS, "distributed.scheduler.preload": preload}):
         return Client(
             n_workers=workers,
             threads_per_worker=threads,
             processes=processes,
-            host="127.0.0.1" if processes else None,
+            host=host,
+            protocol=protocol,
             # Without an address both would serve their status pages on all interfaces.
             dashboard_address=_free_address() if dashboard else _LOOPBACK,
             scheduler_kwargs={"dashboard": dashboard},
             worker_dashboard_address=None if processes else _LOOPBACK,
+            preload=[
+                *dask.config.get("distributed.worker.preload"),
+                *([_UNINTERRUPTED] if processes else []),
+            ],
             silence_logs=logging.CRITICAL,  # errors reach whoever waits for the result
         )
 

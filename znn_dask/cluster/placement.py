@@ -18,12 +18,18 @@ class Placement:
     places: tuple[int, ...]
 
 
-def place(workers: Sequence[Member], batch: int, estimate: Estimate | None = None) -> Placement:
+def place(
+    workers: Sequence[Member],
+    batch: int,
+    estimate: Estimate | None = None,
+    home: str | None = None,
+) -> Placement:
     """Spread the patches of a batch over workers, in proportion to their threads.
 
     Neighbouring patches are on one worker, and neighbouring workers on one host, so that most of
     the sum of gradients stays local. With an `estimate`, as many workers are used as make a step
-    shortest: where steps are short, the exchange costs more than other workers bring.
+    shortest: where steps are short, the exchange costs more than other workers bring. Among equal
+    workers the one at the address `home` is used first: trainings of different homes keep apart.
 
     Raises
     ------
@@ -32,7 +38,8 @@ def place(workers: Sequence[Member], batch: int, estimate: Estimate | None = Non
     """
     if not workers:
         raise ValueError("no workers to place patches on")
-    candidates = [_spread(_best(workers, n), batch) for n in _counts(min(len(workers), batch))]
+    counts = _counts(min(len(workers), batch))
+    candidates = [_spread(_best(workers, count, home), batch) for count in counts]
     if estimate is None:
         used, patches = candidates[-1]
     else:
@@ -48,13 +55,14 @@ def _counts(most: int) -> Iterable[int]:
     return [*(1 << i for i in range((most - 1).bit_length())), most]
 
 
-def _best(workers: Sequence[Member], count: int) -> list[Member]:
+def _best(workers: Sequence[Member], count: int, home: str | None) -> list[Member]:
     """So many workers: those of the most threads, over as many hosts as there are."""
     rank: dict[str, int] = {}
     order = []
-    for member in sorted(workers, key=lambda m: (-m.threads, m.host, m.address)):
+    for member in sorted(workers, key=lambda m: (-m.threads, m.address != home, m.host, m.address)):
+        away = member.address != home
         nth = rank[member.host] = rank.get(member.host, -1) + 1
-        order.append((-member.threads, nth, member.host, member.address, member))
+        order.append((-member.threads, nth, away, member.host, member.address, member))
     chosen = [entry[-1] for entry in sorted(order, key=lambda entry: entry[:-1])[:count]]
     return sorted(chosen, key=lambda m: (m.host, m.address))
 

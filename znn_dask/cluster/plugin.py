@@ -1,7 +1,8 @@
 """What every worker gets: an engine with its threads, and one BLAS thread per engine thread.
 
 And what it tells of itself: the fingerprint of its libraries, with every heartbeat, so that whoever
-asks the scheduler for the workers knows it without a word to a worker that may not answer.
+asks the scheduler for the workers knows it without a word to a worker that may not answer; and what
+its engines do (`figures.py`).
 """
 
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from distributed import Client, Worker, WorkerPlugin
 from threadpoolctl import threadpool_limits
 
+from znn_dask.cluster.figures import tell
 from znn_dask.cluster.fingerprint import library_fingerprint
 from znn_dask.taskgraph.engine import process_engine
 
@@ -28,6 +30,7 @@ class EnginePlugin(WorkerPlugin):
         process_engine(self._threads)
         libraries = library_fingerprint()
         worker.metrics[FINGERPRINT] = lambda worker: libraries
+        tell(worker)
         await worker.heartbeat()  # known at once, not some half second later
 
     def teardown(self, worker: Worker) -> None:

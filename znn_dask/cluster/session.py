@@ -8,6 +8,7 @@ never the way back, and `cut` ends it from time to time.
 import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
@@ -69,6 +70,8 @@ class Session:
         Seconds of a step on given slots; all workers that a batch can use are used without it.
     libraries, any_worker
         Which workers may be used (`Crew`).
+    home
+        Address of the worker to use first among equal ones.
     """
 
     def __init__(
@@ -80,13 +83,14 @@ class Session:
         estimate: Estimate | None = None,
         libraries: Fingerprint | None = None,
         any_worker: bool = False,
+        home: str | None = None,
     ) -> None:
         self.client = client
-        self.spec = spec
         self.whole_steps = whole_steps
         self.crew = Crew(client, libraries, any_worker=any_worker)
-        self._estimate = estimate
+        self._estimate, self._home = estimate, home
         self._names = Names(f"job-{uuid.uuid4().hex[:8]}", -1)
+        self.spec = replace(spec, name=self.job)
         self._present: list[Member] = []
         self._best = self._placement = Placement((), ())  # for those present; of this epoch
         self._contexts: dict[Key, Future] = {}
@@ -155,7 +159,7 @@ class Session:
     def _look(self, present: list[Member]) -> None:
         if present != self._present:
             self._present = present
-            self._best = place(present, self.spec.batch, self._estimate)
+            self._best = place(present, self.spec.batch, self._estimate, self._home)
 
     def train(self, first: int, rules: Sequence[UpdateRule]) -> list[Future]:
         """Submit the updates after step `first` without waiting: futures of their loss records."""

@@ -30,6 +30,7 @@ from znn_dask.taskgraph.program import NonFiniteError, Program
 from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.state import Parameters, State, UpdateRule, to_znn
 from znn_dask.taskgraph.tasks import expand
+from znn_dask.taskgraph.timeline import Tally
 from znn_dask.taskgraph.timings import stored
 
 
@@ -49,6 +50,8 @@ class TrainingSpec:
         Patches per update.
     execution
         What is kept and what is made again; of no influence on any result.
+    name
+        Of the job, for those who watch what the engines do.
     """
 
     network: Network
@@ -59,6 +62,7 @@ class TrainingSpec:
     batch: int = 1
     validation: PatchSource | None = None
     execution: Execution = DEFAULT
+    name: str = ""
 
 
 class ParkedStateLostError(RuntimeError):
@@ -75,7 +79,7 @@ class Context:
         counted = expand(layers, TaskCost(layers), execution=spec.execution)
         known = (stored(), self.engine.threads)
         tasks, _ = price(counted, layers, *known, training=True, prompt=spec.execution.prompt)
-        self.program = Program(layers, tasks, self.engine, spec.execution)
+        self.program = Program(layers, tasks, self.engine, spec.execution, Tally(spec.name))
         self.loss = given if spec.loss == "given" else find_loss(spec.loss)
         self.parked: State | None = None
         self.ahead: dict[tuple[int, int], Tape] = {}  # (step, patch) that was loaded early

@@ -1,5 +1,6 @@
 """HDF5 datasets."""
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from znn_dask.data.metadata import VolumeError, VoxelSize
+from znn_dask.data.metadata import VolumeError
 from znn_dask.data.reader import Reader
 
 
@@ -25,17 +25,15 @@ def open_hdf5(path: Path, dataset: str | None) -> Iterator[Reader]:
         raise VolumeError(f"{path} is not a readable HDF5 file: {error}") from error
     with file:
         data = file[_dataset_name(path, file, dataset, h5py.Dataset)]
-        rgb = data.ndim == 4 and data.shape[-1] in (3, 4) and data.shape[0] not in (3, 4)
-        if data.ndim not in (3, 4):
-            raise VolumeError(f"{path}:{data.name} has shape {data.shape}: expected (z,y,x)")
-
-        def read(a: int, b: int) -> NDArray[Any]:
-            if rgb:
-                return np.moveaxis(data[a:b], -1, 0)
-            return np.asarray(data[a:b] if data.ndim == 3 else data[:, a:b])
-
-        shape = (data.shape[-1], *data.shape[:3]) if rgb else data.shape
-        yield Reader(shape, data.dtype, _hdf5_voxel_size(data.attrs), read)
+        axes = _axes(data)
+        yield Reader(
+            data.shape,
+            data.dtype,
+            axes,
+            _spacing(data.attrs),
+            data.chunks or (1,) * (data.ndim - 2) + data.shape[-2:],
+            lambda box: np.asarray(data[box]),
+        )
 
 
 def _dataset_name(path: Path, file: Any, dataset: str | None, kind: type) -> str:
@@ -53,11 +51,20 @@ def _dataset_name(path: Path, file: Any, dataset: str | None, kind: type) -> str
     raise VolumeError(f"{path} has {have}: say which one, such as {path}:/{(names or ['main'])[0]}")
 
 
-def _hdf5_voxel_size(attributes: Any) -> VoxelSize | None:
-    """(z,y,x) nm from CREMI's "resolution" or ilastik's "element_size_um"."""
+def _axes(data: Any) -> str:
+    """ilastik's "axistags", or else (z,y,x), with channels before or colours behind."""
+    if "axistags" in data.attrs:
+        tags = json.loads(data.attrs["axistags"])
+        return "".join(axis["key"] for axis in tags["axes"])
+    colours = data.ndim == 4 and data.shape[-1] in (3, 4) and data.shape[0] not in (3, 4)
+    return "zyxc" if colours else "tczyx"[-data.ndim :]
+
+
+def _spacing(attributes: Any) -> tuple[float, ...] | None:
+    """nm along z, y, x from CREMI's "resolution" or Fiji's "element_size_um", in array order."""
     for key, unit in (("resolution", 1.0), ("voxel_size", 1.0), ("element_size_um", 1e3)):
         if key in attributes:
             values = [float(v) * unit for v in np.ravel(attributes[key])]
             if len(values) == 3 and all(v > 0 and math.isfinite(v) for v in values):
-                return values[0], values[1], values[2]
+                return tuple(values)
     return None

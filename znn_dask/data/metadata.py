@@ -8,6 +8,9 @@ VoxelSize = tuple[float, float, float]
 
 VERSION = "0.5"
 
+# Attribute of a group that an import has not filled yet.
+UNFINISHED = "unfinished import"
+
 # UDUNITS-2 names that OME-NGFF allows, in nanometres.
 NANOMETRES = {
     "angstrom": 0.1,
@@ -17,6 +20,22 @@ NANOMETRES = {
     "millimeter": 1e6,
     "centimeter": 1e7,
     "meter": 1e9,
+}
+
+# Those, and what other programs write, in lower case.
+UNITS = NANOMETRES | {
+    "nm": 1.0,
+    "um": 1e3,
+    "µm": 1e3,
+    "μm": 1e3,  # the Greek letter, where the line above has the micro sign
+    "\\u00b5m": 1e3,  # as ImageJ writes it
+    "micron": 1e3,
+    "microns": 1e3,
+    "mm": 1e6,
+    "cm": 1e7,
+    "m": 1e9,
+    "inch": 2.54e7,
+    "å": 0.1,
 }
 
 
@@ -70,6 +89,25 @@ def multiscales(name: str, axes: str, voxel_size: VoxelSize) -> dict[str, Any]:
     }
 
 
+def origin(attributes: Mapping[str, Any], voxel_size: VoxelSize) -> tuple[int, int, int]:
+    """Voxel (z,y,x) of the specimen at which an image begins, 0 where none is recorded."""
+    about = attributes.get("ome", attributes)
+    entries = about.get("multiscales") if isinstance(about, Mapping) else None
+    steps = entries[0]["datasets"][0].get("coordinateTransformations", ()) if entries else ()
+    found = {step["type"]: step.get(step["type"]) for step in steps}
+    translation = found.get("translation", [0.0] * 3)[-3:]
+    scale = (found.get("scale") or voxel_size)[-3:]  # in the same unit
+    z, y, x = (round(t / s) for t, s in zip(translation, scale, strict=True))
+    return z, y, x
+
+
+def as_labels(attributes: Mapping[str, Any], image: str | None = None) -> dict[str, Any]:
+    """The same attributes, saying that the image holds labels: those of `image`, a relative path,
+    where there is one."""
+    source = {} if image is None else {"source": {"image": image}}
+    return {**attributes, "ome": {**attributes["ome"], "image-label": source}}
+
+
 def with_levels(
     entry: Mapping[str, Any], factors: Sequence[Sequence[int]], reduction: str
 ) -> dict[str, Any]:
@@ -94,17 +132,23 @@ def with_levels(
     return {**entry, "datasets": datasets, "type": reduction}
 
 
-def parse_multiscales(attributes: Mapping[str, Any]) -> ImageMetadata | None:
+def parse_multiscales(
+    attributes: Mapping[str, Any], path: str | None = None
+) -> ImageMetadata | None:
     """Metadata of the full-resolution level, or None where the group is not a multiscales image.
 
-    Reads 0.5 (under "ome") and 0.4 (at the top). An axis without a unit is taken to be in nm.
+    path: of another level, None where there is none of that name. Reads 0.5 (under "ome") and 0.4
+    (at the top). An axis without a unit is taken to be in nm.
     """
     holder = attributes.get("ome", attributes)
     entries = holder.get("multiscales") if isinstance(holder, Mapping) else None
     if not entries:
         return None
     entry = entries[0]
-    dataset = entry["datasets"][0]
+    levels = [d for d in entry["datasets"] if path in (None, str(d["path"]))]
+    if not levels:
+        return None
+    dataset = levels[0]
     described = [a if isinstance(a, Mapping) else {"name": a} for a in entry["axes"]]
     scale = [1.0] * len(described)
     for holder in (dataset, entry):

@@ -2,14 +2,14 @@
 
     image/0                 what was imported, predicted or segmented
     image/1, image/2, ...   each made from the one above; in the metadata once it is complete
-    image/.pyramid/1/0-3-2  marker of a block of level 1 that is on disk, until the level is
+    image/.pyramid/1        which blocks of level 1 are on disk, until all levels are
 
-Zarr stores no chunk of zeros, so the arrays themselves do not say what was done.
+Zarr stores no chunk of zeros, so the levels themselves do not say what was done.
 """
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ import zarr
 from znn_dask.data.metadata import VolumeError, parse_multiscales, with_levels
 from znn_dask.data.progress import shown
 from znn_dask.data.reduction import Reduction, halvings, reduced
+from znn_dask.data.remote import zarr_store
 from znn_dask.data.spread import spread
 from znn_dask.kernels.geometry import Triple
 
@@ -64,7 +65,7 @@ def build_pyramid(
     about = parse_multiscales(group.attrs)
     assert about is not None
     made = entry.get("type") if len(entry["datasets"]) > 1 and not overwrite else None
-    how = reduction or made or _default(group, base)
+    how = reduction or made or default_reduction(group.attrs, base.dtype)
     steps = halvings(base.shape, about.voxel_size)
     factors = list(itertools.accumulate(steps, _times))
     if overwrite:
@@ -81,21 +82,19 @@ def build_pyramid(
         )
     title = f"pyramid of {Path(place).name}"
     for number in range(have + 1, len(steps) + 1):
+        step = steps[number - 1]
         above = base if number == 1 else group[str(number - 1)]
         assert isinstance(above, zarr.Array)
-        level = _level(group, str(number), above, base, steps[number - 1], how)
-        marks = f"{RECORD}/{number}"
-        done = set(_marks(group, marks))
-        every = list(blocks(level.shape, level.shards or level.chunks, BLOCK_EDGE))
-        missing = [block for block in every if _name(block) not in done]
-        work = functools.partial(_build, above, level, group, marks, steps[number - 1], how)
+        level, marks, every = _level(group, str(number), above, base, step, how)
+        done = np.asarray(marks[:])
+        missing = [item for item in every if not done[item[0]]]
+        work = functools.partial(_build, above, level, marks, step, how)
         finished = spread(work, missing, name="pyramid", client=client, threads=threads)
         label = f"{title}, level {number} of {len(steps)}"
-        for _ in shown(finished, label, len(every), "blocks", progress, done=len(done)):
+        for _ in shown(finished, label, len(every), "blocks", progress, done=int(done.sum())):
             pass
         entry = with_levels(entry, factors[:number], how)
         _publish(group, entry)
-        del group[marks]
     if RECORD in group:
         del group[RECORD]
     return len(steps)
@@ -128,43 +127,37 @@ def reduce_block(
 def _build(
     source: zarr.Array,
     target: zarr.Array,
-    group: zarr.Group,
-    marks: str,
+    marks: zarr.Array,
     factors: Triple,
     reduction: Reduction,
-    block: Block,
+    item: tuple[int, Block],
 ) -> None:
+    number, block = item
     reduce_block(source, target, factors, reduction, block)
-    group.require_group(f"{marks}/{_name(block)}")
-
-
-def _name(block: Block) -> str:
-    return "-".join(str(b.start) for b in block)
-
-
-def _marks(group: zarr.Group, path: str) -> Iterator[str]:
-    if path in group:
-        node = group[path]
-        assert isinstance(node, zarr.Group)
-        yield from node.group_keys()
+    marks[number] = 1
 
 
 def _level(
     group: zarr.Group, name: str, above: zarr.Array, base: zarr.Array, step: Triple, how: Reduction
-) -> zarr.Array:
-    """The array of a level: what an interrupted run left of it, or else a new one."""
-    shape = (*above.shape[:-3], *(-(-n // f) for n, f in zip(above.shape[-3:], step, strict=True)))
-    marks = f"{RECORD}/{name}"
-    if marks in group and name in group:
-        found = group[name]
-        kept = isinstance(found, zarr.Array) and (found.shape, found.dtype) == (shape, base.dtype)
-        if kept and group[marks].attrs.get("reduction") == how:
-            return found  # type: ignore[return-value]
-    for path in (marks, name):
-        if path in group:
-            del group[path]
+) -> tuple[zarr.Array, zarr.Array, list[tuple[int, Block]]]:
+    """The array of a level, the marks of its blocks, and the blocks: what an interrupted run left
+    of them, or else new ones."""
+    halved = (-(-n // f) for n, f in zip(above.shape[-3:], step, strict=True))
+    shape = (*above.shape[:-3], *halved)
     unit = base.chunks if base.shards else tuple(map(min, base.chunks, shape))
-    array = group.create_array(
+    every = list(enumerate(blocks(shape, base.shards or unit, BLOCK_EDGE)))
+    record = group.require_group(RECORD)
+    about: dict[str, Any] = {"reduction": how, "shape": list(shape), "dtype": str(base.dtype)}
+    if name in record and name in group:
+        level, marks = group[name], record[name]
+        assert isinstance(level, zarr.Array)
+        assert isinstance(marks, zarr.Array)
+        if marks.shape == (len(every),) and dict(marks.attrs) == about:
+            return level, marks, every
+    for holder in (record, group):
+        if name in holder:
+            del holder[name]
+    level = group.create_array(
         name,
         shape=shape,
         dtype=base.dtype,
@@ -174,14 +167,21 @@ def _level(
         fill_value=0,
         dimension_names=base.metadata.dimension_names,  # type: ignore[union-attr]
     )
-    group.create_group(marks, attributes={"reduction": how})
-    return array
+    marks = record.create_array(
+        name,
+        shape=(len(every),),
+        dtype="u1",
+        chunks=(1,),
+        compressors=None,
+        attributes=about,
+    )
+    return level, marks, every
 
 
 def _opened(place: str) -> tuple[zarr.Group, dict[str, Any]]:
     """The image group and its multiscales entry."""
     try:
-        group = zarr.open_group(place, mode="r+")
+        group = zarr.open_group(zarr_store(place), mode="r+")
     except (OSError, ValueError) as error:
         raise VolumeError(
             f"no image group at {place}: name one such as volume.zarr/image"
@@ -201,10 +201,10 @@ def _publish(group: zarr.Group, entry: dict[str, Any]) -> None:
     group.update_attributes({"ome": {**ome, "multiscales": several}})
 
 
-def _default(group: zarr.Group, base: zarr.Array) -> Reduction:
-    labelled = "image-label" in group.attrs["ome"]  # type: ignore[operator]
-    ids = np.dtype(base.dtype).kind in "ui" and np.dtype(base.dtype).itemsize >= 4
-    return "mode" if labelled or ids else "mean"
+def default_reduction(attributes: Mapping[str, Any], dtype: Any) -> Reduction:
+    """ "mode" for what an image's attributes call labels, and for ids of 32 bits or more."""
+    ids = np.dtype(dtype).kind in "ui" and np.dtype(dtype).itemsize >= 4
+    return "mode" if ids or "image-label" in attributes.get("ome", {}) else "mean"
 
 
 def _times(a: Triple, b: Triple) -> Triple:

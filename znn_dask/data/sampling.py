@@ -54,18 +54,38 @@ class Patch:
 class PatchSampler:
     """Draws patches from one or several volumes, each candidate centre with the same chance.
 
-    volumes: Volume or path, or several. input_sizes, output_sizes: (z,y,x) by node name, as
-    `Network.input_sizes` gives them. target: "boundary", "affinity" or a Target, or one per output
-    node; for "boundary", labels without a membrane class get membranes of thickness 1 at label
-    changes. images, labels: item names by node (default "image" and "labels"); mask: item name,
-    used where a volume has it, None to ignore. preprocessing: rule, fitted to each whole image.
-    border: "valid" keeps all that is read inside, "mirror" reflects the image so that outputs reach
-    the border. region: box to stay within, None, or per axis z,y,x None, slice or (start, stop);
-    a list of boxes gives one per volume. augment: True, False or an Augmentation. balance: "none",
-    "global" or "patch".
-
     Picklable; decoded voxels stay in the process, not in the pickle. Thread-safe.
-    Raises VolumeError when items are missing, shapes disagree, or no patch fits.
+
+    Parameters
+    ----------
+    volumes
+        Volume or path, or several.
+    input_sizes, output_sizes
+        Voxels (z, y, x) by node name, as `Network.input_sizes` gives them.
+    target
+        "boundary", "affinity" or a Target, or one per output node. For "boundary", labels without
+        a membrane class get membranes of thickness 1 at label changes.
+    images, labels
+        Item names by node; "image" and "labels" when not given.
+    mask
+        Item name, used where a volume has it; None to ignore.
+    preprocessing
+        Rule, fitted to each whole image.
+    border
+        "valid" keeps all that is read inside, "mirror" reflects the image so that outputs reach the
+        border.
+    region
+        Box to stay within: None, or per axis z, y, x None, slice or (start, stop). A list of boxes
+        gives one per volume.
+    augment
+        True, False or an Augmentation.
+    balance
+        "none", "global" or "patch".
+
+    Raises
+    ------
+    VolumeError
+        If items are missing, shapes disagree, or no patch fits.
     """
 
     def __init__(

@@ -1,10 +1,9 @@
 """TIFF stacks: multi-page, BigTIFF, ImageJ, OME; uncompressed ones are memory-mapped."""
 
-import itertools
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,27 +12,14 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from znn_dask.data.metadata import NANOMETRES, VolumeError, VoxelSize
-from znn_dask.data.reader import Read, Reader
-
-UNITS = NANOMETRES | {
-    "nm": 1.0,
-    "um": 1e3,
-    "µm": 1e3,
-    "μm": 1e3,  # the Greek letter, where the line above has the micro sign
-    "\\u00B5m": 1e3,  # as ImageJ writes it
-    "micron": 1e3,
-    "microns": 1e3,
-    "mm": 1e6,
-    "cm": 1e7,
-    "m": 1e9,
-    "inch": 2.54e7,
-    "å": 0.1,
-}
+from znn_dask.data.metadata import UNITS, VolumeError, VoxelSize
+from znn_dask.data.pages import Pages
+from znn_dask.data.reader import Box, Read, Reader
 
 
 @contextmanager
-def open_tiff(path: Path) -> Iterator[Reader]:
+def open_tiff(path: Path, scratch: Path | None = None) -> Iterator[Reader]:
+    """The stack in a file; `scratch` is a folder for slices that memory has no room for."""
     with _complaints() as complaints:
         try:
             tiff = tifffile.TiffFile(path)
@@ -46,7 +32,8 @@ def open_tiff(path: Path) -> Iterator[Reader]:
                 raise VolumeError(
                     f"{path} is cut short after {len(tiff.pages)} pages: copy it again"
                 )
-            yield _reader(path, tiff, series)
+            with _opened(path, tiff, series, scratch) as reader:
+                yield reader
 
 
 @contextmanager
@@ -85,7 +72,8 @@ def _only_series(path: Path, tiff: Any) -> Any:
     )
 
 
-def _reader(path: Path, tiff: Any, series: Any) -> Reader:
+@contextmanager
+def _opened(path: Path, tiff: Any, series: Any, scratch: Path | None) -> Iterator[Reader]:
     axes = "".join("z" if a in "ZIQTR" else a.lower() for a in series.axes)
     keep = [k for k, n in enumerate(series.shape) if n > 1 or axes[k] in "yx"]
     shape = tuple(series.shape[k] for k in keep)
@@ -98,17 +86,20 @@ def _reader(path: Path, tiff: Any, series: Any) -> Reader:
             f"{path} has axes {series.axes} {series.shape}: expected one stack (z,y,x), "
             "with channels at most"
         )
-    sizes = dict(zip(axes, shape, strict=True))
-    full = (sizes.get("z", 1), sizes["y"], sizes["x"])
-    return Reader(
-        (sizes["c"], *full) if "c" in axes else full,
-        np.dtype(series.dtype),
-        _tiff_voxel_size(tiff),
-        _memory_mapped(path, series, axes, shape) or _by_page(path, series, axes, shape),
-    )
+    size = _tiff_voxel_size(tiff)
+    along = None if size is None else dict(zip("zyx", size, strict=True))
+    spacing = None if along is None else tuple(along[a] for a in axes if a in along)
+    dtype = np.dtype(series.dtype)
+    chunks = tuple(n if a in "yx" else 1 for a, n in zip(axes, shape, strict=True))
+    read = _memory_mapped(path, series, shape)
+    if read is not None:
+        yield Reader(shape, dtype, axes, spacing, chunks, read)
+        return
+    with closing(_pages(path, series, axes, shape, scratch)) as pages:
+        yield Reader(shape, dtype, axes, spacing, chunks, pages.read)
 
 
-def _memory_mapped(path: Path, series: Any, axes: str, shape: tuple[int, ...]) -> Read | None:
+def _memory_mapped(path: Path, series: Any, shape: tuple[int, ...]) -> Read | None:
     """Reader of uncompressed, contiguous data, which the system pages in as needed."""
     offset = series.dataoffset
     if offset is None or not series.keyframe.is_memmappable:
@@ -118,16 +109,17 @@ def _memory_mapped(path: Path, series: Any, axes: str, shape: tuple[int, ...]) -
     if end > there:
         raise VolumeError(f"{path} is cut short: {there} bytes of {end}; copy it again")
 
-    def read(a: int, b: int) -> NDArray[Any]:
-        # Mapped anew for every slab: pages of the last one do not stay counted as ours.
-        data = np.memmap(path, dtype, "r", offset, shape)
-        return _ordered(data, axes)[..., a:b, :, :]
+    def read(box: Box) -> NDArray[Any]:
+        # Mapped anew for every box: pages of the last one do not stay counted as ours.
+        return np.array(np.memmap(path, dtype, "r", offset, shape)[box])
 
     return read
 
 
-def _by_page(path: Path, series: Any, axes: str, shape: tuple[int, ...]) -> Read:
-    """Reader that decodes the pages of a slab."""
+def _pages(
+    path: Path, series: Any, axes: str, shape: tuple[int, ...], scratch: Path | None
+) -> Pages:
+    """Reader that decodes page after page."""
     page_axes = series.keyframe.axes.lower().replace("s", "c")
     kept = [k for k, n in enumerate(series.keyframe.shape) if n > 1 or page_axes[k] in "yx"]
     inner = "".join(page_axes[k] for k in kept)
@@ -137,25 +129,18 @@ def _by_page(path: Path, series: Any, axes: str, shape: tuple[int, ...]) -> Read
         raise VolumeError(f"{path} stores {series.axes} in blocks {inner}: save it as plain pages")
     outer_shape = shape[: len(outer)]
 
-    def read(a: int, b: int) -> NDArray[Any]:
-        ranges = [
-            range(a, b) if axis == "z" else range(n)
-            for axis, n in zip(outer, outer_shape, strict=True)
-        ]
-        pages = []
-        for index in itertools.product(*ranges):
-            page = series.pages[int(np.ravel_multi_index(index, outer_shape)) if outer else 0]
-            if page is None:
-                raise VolumeError(f"{path}: page {index} is missing")
-            pages.append(_decode(path, page).reshape(page_shape))
-        return _ordered(np.stack(pages).reshape(*map(len, ranges), *page_shape), axes)
+    def decode(index: tuple[int, ...], out: NDArray[Any]) -> None:
+        page = series.pages[int(np.ravel_multi_index(index, outer_shape)) if outer else 0]
+        if page is None:
+            raise VolumeError(f"{path}: page {index} is missing")
+        _decode(path, page, out.reshape(series.keyframe.shape))
 
-    return read
+    return Pages(outer_shape, page_shape, np.dtype(series.dtype), decode, scratch)
 
 
-def _decode(path: Path, page: Any) -> NDArray[Any]:
+def _decode(path: Path, page: Any, out: NDArray[Any]) -> None:
     try:
-        return np.asarray(page.asarray())
+        page.asarray(out=out, maxworkers=1)  # segment by segment
     except Exception as error:  # every codec has its own kind
         if "requires the 'imagecodecs'" in str(error) in str(error):
             raise VolumeError(
@@ -165,13 +150,6 @@ def _decode(path: Path, page: Any) -> NDArray[Any]:
         raise VolumeError(f"{path}: page {page.index} cannot be decoded: {error}") from error
 
 
-def _ordered(data: NDArray[Any], axes: str) -> NDArray[Any]:
-    """View in the order (z,y,x) or (c,z,y,x); a single page gets a z axis."""
-    if "z" not in axes:
-        data, axes = data[None], "z" + axes
-    return data.transpose([axes.index(a) for a in "czyx" if a in axes])
-
-
 def _tiff_voxel_size(tiff: Any) -> VoxelSize | None:
     """From OME-XML or ImageJ metadata; plain resolution tags (72 dpi) say nothing."""
     if tiff.ome_metadata:
@@ -179,7 +157,7 @@ def _tiff_voxel_size(tiff: Any) -> VoxelSize | None:
     about = tiff.imagej_metadata
     if not about or "spacing" not in about:
         return None
-    unit = UNITS.get(str(about.get("unit", "")).lower()) or UNITS.get(str(about.get("unit", "")))
+    unit = UNITS.get(str(about.get("unit", "")).lower())
     tags = tiff.pages[0].tags
     if unit is None or "XResolution" not in tags or "YResolution" not in tags:
         return None
@@ -195,7 +173,7 @@ def _ome_voxel_size(xml: str) -> VoxelSize | None:
             found = []
             for axis in "ZYX":
                 value = element.get(f"PhysicalSize{axis}")
-                unit = UNITS.get(element.get(f"PhysicalSize{axis}Unit", "µm"))
+                unit = UNITS.get(element.get(f"PhysicalSize{axis}Unit", "µm").lower())
                 if value is None or unit is None:
                     return None
                 found.append(float(value) * unit)

@@ -1,6 +1,6 @@
 """Volumes: Zarr v3 groups whose items ("image", "labels", "mask", ...) are OME-NGFF images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,9 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 import zarr.errors
-from zarr.storage import LocalStore
+from zarr.storage import FsspecStore, LocalStore
 
 from znn_dask.data.metadata import (
+    UNFINISHED,
     ImageMetadata,
     VolumeError,
     VoxelSize,
@@ -19,26 +20,31 @@ from znn_dask.data.metadata import (
     multiscales,
     parse_multiscales,
 )
+from znn_dask.data.remote import is_local, location, zarr_store
 
 Mode = Literal["r", "r+", "a"]
 
 CHUNK_EDGE = 64
 
 
-def is_local(path: str) -> bool:
-    """Whether `path` names a file system path and not an object store URL."""
-    return "://" not in path
-
-
 def _open_node(path: str, mode: Mode) -> zarr.Array | zarr.Group:
+    path = location(path)
     if is_local(path) and not Path(path).exists():
         raise VolumeError(f"no volume at {path}: check the path, or import one there first")
     try:
-        return zarr.open(path, mode=mode)
+        node = zarr.open(zarr_store(path), mode=mode)
+        unfinished = UNFINISHED in node.attrs
     except (FileNotFoundError, zarr.errors.BaseZarrError, NotADirectoryError) as error:
         raise VolumeError(
             f"{path} is not a Zarr volume or array: import it with `znn-dask import` first"
         ) from error
+    except Exception as error:  # every object store has its own kinds
+        if is_local(path):
+            raise
+        raise VolumeError(f"{path} cannot be opened: {' '.join(str(error).split())}") from error
+    if unfinished:
+        raise VolumeError(f"{path} is an import that did not finish: run it again to go on")
+    return node
 
 
 @dataclass(frozen=True)
@@ -182,25 +188,42 @@ def open_array(url: str | Path, mode: Mode = "r") -> zarr.Array:
 
 
 def describe_array(array: zarr.Array) -> ImageMetadata:
-    """Axes and voxel size of an array, from the image it belongs to.
+    """Axes and voxel size of an array, from the image that it is a level of.
 
     An array outside of any image gets axes by its number of dimensions and voxels of 1 nm.
     """
-    path = array.path.strip("/")
-    parent: zarr.Group | None = None
+    return recorded(array) or ImageMetadata(default_axes(array.ndim), (1.0, 1.0, 1.0), "")
+
+
+def recorded(array: zarr.Array) -> ImageMetadata | None:
+    """What the image says of which an array is a level; None for arrays outside of any."""
+    parent, name = _parent(array)
+    return None if parent is None else parse_multiscales(parent.attrs, name)
+
+
+def image_attributes(array: zarr.Array) -> Mapping[str, Any]:
+    """Attributes of the image group that an array is in; empty where there is none."""
+    parent, _ = _parent(array)
+    return {} if parent is None else dict(parent.attrs)
+
+
+def _parent(array: zarr.Array) -> tuple[zarr.Group | None, str]:
+    """The group that an array is in, and the array's name there."""
+    path, store = array.path.strip("/"), array.store
+    above, _, name = path.rpartition("/")
     try:
         if path:
-            above, _, name = path.rpartition("/")
-            parent = zarr.open_group(array.store, path=above, mode="r")
-        elif isinstance(array.store, LocalStore):
-            name = array.store.root.name
-            parent = zarr.open_group(array.store.root.parent, mode="r")
-    except (FileNotFoundError, zarr.errors.BaseZarrError):
-        parent = None
-    metadata = parse_multiscales(parent.attrs) if parent is not None else None
-    if metadata is None or metadata.path != name:
-        return ImageMetadata(default_axes(array.ndim), (1.0, 1.0, 1.0), "")
-    return metadata
+            return zarr.open_group(store, path=above, mode="r"), name
+        if isinstance(store, LocalStore):
+            return zarr.open_group(store.root.parent, mode="r"), store.root.name
+        if isinstance(store, FsspecStore):
+            above, _, name = store.path.rstrip("/").rpartition("/")
+            return zarr.open_group(
+                FsspecStore(store.fs, path=above, read_only=True), mode="r"
+            ), name
+    except (OSError, ValueError, zarr.errors.BaseZarrError):
+        pass
+    return None, name
 
 
 def default_chunks(shape: Sequence[int]) -> tuple[int, ...]:
@@ -219,10 +242,12 @@ def create_item(
     chunks: Sequence[int] | None = None,
     voxel_size: Sequence[float] = (1.0, 1.0, 1.0),
     axes: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> zarr.Array:
     """Create the image group `path` in `store` and return its empty array "0".
 
-    `name` is what the metadata calls it. Raises VolumeError.
+    `name` is what the metadata calls it. `attributes` take the metadata's place where the group is
+    to become an image only when it is complete. Raises VolumeError.
     """
     shape = tuple(int(n) for n in shape)
     axes = default_axes(len(shape)) if axes is None else axes
@@ -234,8 +259,11 @@ def create_item(
     if len(chunks) != len(shape) or min(chunks) < 1:
         raise VolumeError(f"chunks {chunks} do not fit shape {shape}: give one edge per axis")
     chunks = tuple(min(c, n) for c, n in zip(chunks, shape, strict=True))
-    attributes = multiscales(name, axes, checked_voxel_size(voxel_size))
-    group = zarr.create_group(str(store), path=path, attributes=attributes)
+    if attributes is None:
+        attributes = multiscales(name, axes, checked_voxel_size(voxel_size))
+    group = zarr.create_group(
+        zarr_store(store), path=path, attributes=dict(attributes), zarr_format=3
+    )
     return group.create_array(
         "0",
         shape=shape,
@@ -270,7 +298,7 @@ def create_image(
     (z,y,x) in nm. Raises VolumeError if the name is taken and `overwrite` is not given.
     """
     checked_name(name)
-    group = zarr.open_group(str(volume_path), mode="a", zarr_format=3)
+    group = zarr.open_group(zarr_store(volume_path), mode="a", zarr_format=3)
     if name in group:
         if not overwrite:
             raise VolumeError(f"{volume_path} already has {name!r}: use another name or overwrite")

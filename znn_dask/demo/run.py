@@ -10,7 +10,8 @@ import cc3d
 import numpy as np
 from rich.console import Console
 
-from znn_dask.cluster.local import dashboard_link, local_cluster
+from znn_dask.cluster.local import local_cluster
+from znn_dask.dashboard.link import page_link
 from znn_dask.data import open_volume
 from znn_dask.demo import setup
 from znn_dask.demo.page import write_page
@@ -75,7 +76,7 @@ def run_demo(
     client = local_cluster(threads)
     try:
         trainer = trainer_from_config(config, client)
-        stages.say(f"dashboard: {dashboard_link(client)}")
+        stages.say(f"dashboard: {page_link(client)}")
         with stages.stage(f"training {updates:,} updates"):
             trainer.fit(updates)
             timeline = tuple(process_engine().timeline)

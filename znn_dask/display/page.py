@@ -20,14 +20,14 @@ color:inherit;max-width:980px}
 .znn .faint{opacity:.68}
 .znn .scroll{overflow-x:auto}
 .znn table{border-collapse:collapse;border:0;margin:4px 0 8px;font-variant-numeric:tabular-nums}
-.znn th,.znn td{padding:2px 14px 2px 0;border:0;text-align:left;white-space:nowrap;
-vertical-align:top;background:none;color:inherit;font-size:12.5px}
-.znn thead th{border-bottom:1px solid color-mix(in srgb,currentColor 30%,transparent);
+.znn table th,.znn table td{padding:2px 14px 2px 0;border:0;text-align:left!important;
+white-space:nowrap;vertical-align:top;background:none;color:inherit;font-size:12.5px}
+.znn table thead th{border-bottom:1px solid color-mix(in srgb,currentColor 30%,transparent);
 font-weight:600;opacity:.75}
 .znn tr{background:none!important}
-.znn .number{text-align:right}
-.znn .wrap{white-space:normal;max-width:56ch}
-.znn .facts th{font-weight:400;opacity:.68}
+.znn table .number{text-align:right!important}
+.znn table.facts th{font-weight:400;opacity:.68}
+.znn table.facts td{white-space:normal}
 .znn .pictures{display:flex;flex-wrap:wrap;gap:12px;margin:6px 0}
 .znn figure{margin:0}
 .znn figcaption{font-size:12px;opacity:.75}

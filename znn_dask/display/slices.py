@@ -7,23 +7,31 @@ from typing import Any
 import numpy as np
 import zarr
 
-from znn_dask.data.metadata import VoxelSize
+from znn_dask.data.metadata import VoxelSize, parse_multiscales
 from znn_dask.data.volume import Volume
 from znn_dask.report.colours import grey, overlay
 
-READ = 512  # voxels read along each side of a slice, at most: the middle of a larger one
 EDGE = 260  # pixels of a picture, at most
+READ = 512  # voxels read along each side of a slice, at most: of a larger one the middle is shown
 _RANGE = (0.5, 99.5)  # percent of the voxels between black and white
 AXES = "zyx"
 
 
 @dataclass(frozen=True)
 class Item:
-    """An image of a volume, (z, y, x) or (c, z, y, x), and the size of its voxels in nm."""
+    """An image of a volume, (z, y, x) or (c, z, y, x), in all resolutions from the full one down.
+
+    `voxel_size` is that of the full resolution, in nm.
+    """
 
     name: str
-    array: zarr.Array
+    levels: tuple[zarr.Array, ...]
     voxel_size: VoxelSize
+
+    @property
+    def array(self) -> zarr.Array:
+        """The full resolution."""
+        return self.levels[0]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -44,26 +52,49 @@ class Item:
 def items(volume: Volume) -> dict[str, Item]:
     """The items of a volume by name, "image" first."""
     names = sorted(volume.names, key=lambda name: (name != "image", name))
-    return {name: Item(name, volume[name], volume.metadata(name).voxel_size) for name in names}
+    return {
+        name: Item(name, _levels(volume[name]), volume.metadata(name).voxel_size) for name in names
+    }
 
 
-def plane(item: Item, axis: int, position: int) -> np.ndarray:
+def plane(item: Item, axis: int, position: int, level: int) -> np.ndarray:
     """A slice across `axis` (0, 1, 2 for z, y, x), its middle where it is larger than `READ`.
 
     Returns (rows, columns), or (rows, columns, 3) of an item with three channels; of other
     channels the first. Voxels are left out where there are more than a picture has pixels.
     """
+    array = item.levels[level]
     index: list[Any] = []
-    for k, n in enumerate(item.shape):
+    for k, (n, full) in enumerate(zip(array.shape[-3:], item.shape, strict=True)):
         start = max(0, (n - READ) // 2)
-        index.append(position if k == axis else slice(start, start + READ))
-    colours = item.array.ndim == 4 and item.array.shape[0] == 3
-    channels = [slice(None) if colours else 0] if item.array.ndim == 4 else []
-    values = np.asarray(item.array[(*channels, *index)])
+        index.append(position * n // full if k == axis else slice(start, start + READ))
+    colours = array.ndim == 4 and array.shape[0] == 3
+    channels = [slice(None) if colours else 0] if array.ndim == 4 else []
+    values = np.asarray(array[(*channels, *index)])
     if colours:
         values = np.moveaxis(values, 0, -1)
     step = -(-max(values.shape[:2]) // EDGE)
     return values[::step, ::step]
+
+
+def coarse(item: Item, axis: int) -> int:
+    """The lowest resolution whose slices across `axis` still fill a picture."""
+    last = 0
+    for number, level in enumerate(item.levels):
+        if max(n for k, n in enumerate(level.shape[-3:]) if k != axis) >= EDGE:
+            last = number
+    return last
+
+
+def _levels(full: zarr.Array) -> tuple[zarr.Array, ...]:
+    """The array, and the lower resolutions that its image has."""
+    above = full.path.strip("/").rpartition("/")[0]
+    group = zarr.open_group(full.store, path=above, mode="r") if full.path else None
+    if group is None or parse_multiscales(group.attrs) is None:
+        return (full,)
+    entry: Any = group.attrs.get("ome", group.attrs)
+    lower = [group[dataset["path"]] for dataset in entry["multiscales"][0]["datasets"][1:]]
+    return (full, *(level for level in lower if isinstance(level, zarr.Array)))
 
 
 def painted(image: np.ndarray | None, over: np.ndarray | None, kind: str) -> np.ndarray:
@@ -95,14 +126,35 @@ def _stretched(image: np.ndarray) -> np.ndarray:
     return stretched.astype(np.float32)
 
 
-def size_on_page(
-    item: Item, axis: int, pixels: tuple[int, int], edge: float
-) -> tuple[float, float]:
-    """(width, height) in pixels that show a slice in its physical proportions."""
-    high, wide = (size for k, size in enumerate(item.voxel_size) if k != axis)
-    height, width = pixels[0] * high, pixels[1] * wide
+@dataclass(frozen=True)
+class Shot:
+    """A slice as a JPEG, and the size (width, height) in pixels that has its true proportions."""
+
+    jpeg: bytes
+    width: float
+    height: float
+
+
+def shoot(image: Item | None, over: Item | None, axis: int, position: int, edge: float) -> Shot:
+    """A slice of an image, of ids or a mask, or of these over the image; all of one shape.
+
+    `edge`: pixels of the longer side.
+    """
+    shown = [item for item in (image, over) if item is not None]
+    level = min(coarse(item, axis) for item in shown)
+    planes = [
+        None if item is None else plane(item, axis, position, level) for item in (image, over)
+    ]
+    rgb = painted(planes[0], planes[1], shown[-1].kind)
+    sizes = (size for k, size in enumerate(shown[0].voxel_size) if k != axis)
+    voxels = (n for k, n in enumerate(shown[0].shape) if k != axis)
+    # what was cut off is cut off in proportion of the level's voxels
+    cuts = (n for k, n in enumerate(shown[0].levels[level].shape[-3:]) if k != axis)
+    height, width = (
+        size * n * min(1.0, READ / cut) for size, n, cut in zip(sizes, voxels, cuts, strict=True)
+    )
     scale = edge / max(height, width)
-    return max(8.0, width * scale), max(8.0, height * scale)
+    return Shot(jpeg(rgb), max(8.0, width * scale), max(8.0, height * scale))
 
 
 def jpeg(rgb: np.ndarray) -> bytes:

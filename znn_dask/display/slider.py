@@ -5,7 +5,7 @@ from typing import Any
 
 from znn_dask.data.volume import Volume
 from znn_dask.display.page import harmless
-from znn_dask.display.slices import AXES, EDGE, Item, items, jpeg, painted, plane, size_on_page
+from znn_dask.display.slices import AXES, EDGE, Item, items, shoot
 from znn_dask.display.volume import volume_html
 from znn_dask.training.screen import in_notebook
 
@@ -68,10 +68,6 @@ class Slider:
         item = over or image
         if item is None or position >= item.shape[axis]:
             return
-        under, colours = (
-            None if shown is None else plane(shown, axis, position) for shown in (image, over)
-        )
-        rgb = painted(under, colours, item.kind)
-        width, height = size_on_page(item, axis, (rgb.shape[0], rgb.shape[1]), _EDGE)
-        self.picture.width, self.picture.height = f"{width:.0f}", f"{height:.0f}"
-        self.picture.value = jpeg(rgb)
+        shot = shoot(image, over, axis, position, _EDGE)
+        self.picture.width, self.picture.height = f"{shot.width:.0f}", f"{shot.height:.0f}"
+        self.picture.value = shot.jpeg

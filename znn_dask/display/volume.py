@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from znn_dask.data.volume import Volume
 from znn_dask.display.page import facts, harmless, page, picture, pictures
-from znn_dask.display.slices import EDGE, Item, items, jpeg, painted, plane, size_on_page
+from znn_dask.display.slices import AXES, EDGE, Item, items, shoot
 
 
 @harmless
@@ -24,27 +24,22 @@ def described(found: dict[str, Item]) -> Iterator[tuple[str, str]]:
 
 
 def _mosaic(found: dict[str, Item]) -> Iterator[str]:
-    image = found.get("image")
-    if image is not None:
-        yield _picture(image, None, 0)
-        if image.shape[0] > 1:
-            yield _picture(image, None, 1)
+    image = next((item for item in found.values() if item.kind == "image"), None)
     for name, item in found.items():
-        if name != "image":
-            over = image is not None and image.shape == item.shape and item.kind != "image"
-            yield _picture(image if over else None, item, 0)
+        if item.kind == "image":
+            yield _picture(item, None, 0, name)
+            if item is image and item.shape[0] > 1:
+                yield _picture(item, None, 1, name)
+        elif image is not None and image.shape == item.shape:
+            yield _picture(image, item, 0, f"{name} over {image.name}")
+        else:
+            yield _picture(None, item, 0, name)
 
 
-def _picture(image: Item | None, item: Item | None, axis: int) -> str:
-    """The middle slice of an image, of another item, or of both."""
-    shown = item or image
+def _picture(image: Item | None, over: Item | None, axis: int, name: str) -> str:
+    """The middle slice."""
+    shown = image or over
     assert shown is not None
     position = shown.shape[axis] // 2
-    under = None if image is None else plane(image, axis, position)
-    over = None if item is None else plane(item, axis, position)
-    if item is not None and item.kind == "image":
-        under, over = over, None
-    rgb = painted(under, over, shown.kind)
-    name = f"{item.name} over image" if item is not None and image is not None else shown.name
-    width, height = size_on_page(shown, axis, (rgb.shape[0], rgb.shape[1]), EDGE)
-    return picture(jpeg(rgb), f"{name}, {'zyx'[axis]} = {position}", width, height)
+    shot = shoot(image, over, axis, position, EDGE)
+    return picture(shot.jpeg, f"{name}, {AXES[axis]} = {position}", shot.width, shot.height)

@@ -16,6 +16,7 @@ from znn_dask.network.geometry import show
 from znn_dask.taskgraph import Arithmetic
 from znn_dask.taskgraph.plan import plan as make_plan
 from znn_dask.training.progress import duration, si
+from znn_dask.training.screen import in_notebook
 
 
 def forecast(
@@ -81,7 +82,7 @@ def candidate_table(request: Request, threads: int, memory: int) -> str:
             "chosen" if candidate.block == chosen else "",
         )
     text = io.StringIO()
-    Console(file=text, width=100, color_system=None).print(grid)
+    Console(file=text, width=100, color_system=None, force_jupyter=False).print(grid)
     if chosen not in [candidate.block for candidate in found]:
         text.write(f"begun with block {show(chosen)}, which is kept\n")
     elif chosen != fastest(found).block:
@@ -105,4 +106,5 @@ def block_seconds(request: Request, arithmetic: Mapping[Triple, Arithmetic], thr
 
 def say(text: str) -> None:
     """Where progress is shown."""
-    print(text, file=sys.stderr, flush=True)
+    # Notebooks set standard error in red, as if something were wrong.
+    print(text, file=sys.stdout if in_notebook() else sys.stderr, flush=True)

@@ -22,6 +22,7 @@ from znn_dask.inference.border import read_box, symmetric_index
 from znn_dask.inference.store import Markers
 from znn_dask.taskgraph.engine import Engine
 from znn_dask.taskgraph.rule import Priority
+from znn_dask.taskgraph.timeline import Tally
 
 Maps = dict[str, np.ndarray]
 
@@ -42,11 +43,11 @@ class Lanes:
     and an engine of `threads` threads computes their typed tasks, the earlier block's first.
 
     Engine and pool live as long as the run, so FFT plans and buffers, kept per thread, last. Their
-    threads end when nothing holds the lanes any more.
+    threads end when nothing holds the lanes any more. The tasks are counted under `name`.
     """
 
-    def __init__(self, patches: int, threads: int) -> None:
-        self.engine = Engine(threads)
+    def __init__(self, patches: int, threads: int, name: str = "") -> None:
+        self.engine = Engine(threads, tally=Tally(name))
         weakref.finalize(self, self.engine.shrink, threads)
         self.pool = ThreadPoolExecutor(patches, "predict-patch")
         # One BLAS thread per engine thread. Worker processes begin with this limit, but workers

@@ -18,6 +18,7 @@ from typing import Any
 import dask
 from distributed import Client, Future, as_completed, get_worker, secede
 
+from znn_dask.cluster.figures import tell
 from znn_dask.cluster.members import present_workers
 from znn_dask.inference.blocks import PredictionError
 from znn_dask.inference.drivers import RETRIES, failure
@@ -47,9 +48,10 @@ class Desk:
 
 def block_task(job: Job, index: int, room: Room, attempt: str) -> BlockReport:
     """One Dask task: `run_block` in the lanes of this attempt on this worker."""
-    worker = get_worker().address
+    worker = get_worker()
+    tell(worker)
     secede()
-    return run_block(job, index, _lanes_of(attempt, worker, room))
+    return run_block(job, index, _lanes_of(attempt, worker.address, room))
 
 
 def _lanes_of(attempt: str, worker: str, room: Room) -> Lanes:
@@ -57,7 +59,7 @@ def _lanes_of(attempt: str, worker: str, room: Room) -> Lanes:
     key = (attempt, worker)
     with _lanes_lock:
         if key not in _lanes:
-            _lanes[key] = Lanes(room.patches, room.threads)
+            _lanes[key] = Lanes(room.patches, room.threads, attempt)
         return _lanes[key]
 
 

@@ -12,6 +12,7 @@ from distributed.system import MEMORY_LIMIT
 
 from znn_dask.cluster.local import cores
 from znn_dask.data.preprocessing import Preprocessing
+from znn_dask.data.pyramid import build_pyramid
 from znn_dask.inference import settings, store
 from znn_dask.inference.blocks import BlockPlan, Border, PredictionError, Triple, half_field
 from znn_dask.inference.drivers import run_local
@@ -20,6 +21,7 @@ from znn_dask.inference.job import UINT8_LEVELS, BlockReport, Job
 from znn_dask.inference.metadata import prediction_attributes
 from znn_dask.inference.need import Room
 from znn_dask.inference.on_dask import USABLE, Crew, run_on_dask
+from znn_dask.inference.publishing import Publisher
 from znn_dask.inference.request import Options, prepare
 from znn_dask.inference.watching import Watcher
 from znn_dask.taskgraph import ForwardPass
@@ -41,6 +43,7 @@ def predict(
     output: str | None = None,
     region: Any = None,
     memory_limit: int | str | None = None,
+    pyramid: bool = True,
     overwrite: bool = False,
     progress: bool = True,
     watchers: Sequence[Watcher] = (),
@@ -51,24 +54,44 @@ def predict(
     the loss is softmax. Blocks that are finished are recorded: the same call after an interruption
     computes only the missing ones, and the result has the bits of an uninterrupted run.
 
-    checkpoint: path of a checkpoint, or of a folder of them (its latest), or a loaded one
-    image: (z,y,x) or (c,z,y,x): path such as "in.zarr/image", open Volume, Zarr or numpy array; one
-        of each input node by name where they differ
-    client: Dask client whose workers compute; None: threads of this process
-    block, chunks: voxels z,y,x that one task computes, and of the output's chunks; chosen if None
-    border: "valid": only voxels whose whole field of view lies in the image; "mirror": all voxels,
-        with the image continued symmetrically
-    augment: average over 8 flips (True or 8), or with transposes of y and x (16)
-    dtype: "float32", "float64" (computed in it too), or "uint8" with 255 for 1
-    output: output node, where the network has several
-    region: image voxels that the output shall lie over: three slices or (start, stop), z,y,x
-    memory_limit: what all blocks in flight may take, in each process; bytes or such as "4 GB"
-    overwrite: begin again where another prediction is at `out`
-    progress: show a bar on standard error, or a line every half minute where that is no terminal
-    watchers: who else is told how it goes
+    Parameters
+    ----------
+    checkpoint
+        Path of a checkpoint, or of a folder of them (its latest), or a loaded one.
+    image
+        (z,y,x) or (c,z,y,x): path such as "in.zarr/image", open Volume, Zarr or numpy array; one of
+        each input node by name where they differ.
+    client
+        Dask client whose workers compute; None: threads of this process.
+    block, chunks
+        Voxels z,y,x that one task computes, and of the output's chunks; chosen if None.
+    border
+        "valid": only voxels whose whole field of view lies in the image; "mirror": all voxels, with
+        the image continued symmetrically.
+    augment
+        Average over 8 flips (True or 8), or with transposes of y and x (16).
+    dtype
+        "float32", "float64" (computed in it too), or "uint8" with 255 for 1.
+    output
+        Output node, where the network has several.
+    region
+        Image voxels that the output shall lie over: three slices or (start, stop), z,y,x.
+    memory_limit
+        What all blocks in flight may take, in each process; bytes or such as "4 GB".
+    pyramid
+        Then build lower resolutions (`build_pyramid`), for viewers.
+    overwrite
+        Begin again where another prediction is at `out`.
+    progress
+        Show a bar on standard error, or a line every half minute where that is no terminal.
+    watchers
+        Who else is told how it goes.
 
-    Raises PredictionError, one line: a request that does not fit the image or network, something
-    else at `out`, or a block that failed repeatedly.
+    Raises
+    ------
+    PredictionError
+        A request that does not fit the image or network, something else at `out`, or a block that
+        failed repeatedly.
     """
     place = settings.absolute(out)
     request = prepare(
@@ -152,9 +175,11 @@ def predict(
         rooms, reports = crew.rooms(), run_on_dask(job, missing, crew)
     if progress and missing:
         say(forecast(request, plan, arithmetic, need, rooms, len(missing)))
+    published = [] if client is None else [Publisher(client, job.markers.run)]
+    followers = [*watchers, *published]
     begun, voxels = time.monotonic(), 0
     with closing(reports), ExitStack() as stack:
-        for watcher in watchers:
+        for watcher in followers:
             watcher.begin(plan, done, place)
             stack.callback(watcher.end)
         shown: Iterable[BlockReport] = reports
@@ -166,10 +191,12 @@ def predict(
             )
         for report in shown:
             voxels += report.voxels
-            for watcher in watchers:
+            for watcher in followers:
                 watcher.finished(report.index)
     if progress and voxels:
         say(measured(voxels, time.monotonic() - begun))
+    if pyramid:
+        build_pyramid(place, "mean", client=client, progress=progress)
     return place
 
 

@@ -3,6 +3,7 @@
     out.zarr/
         zarr.json              OME-Zarr multiscale image
         0/                     (c,z,y,x)
+        1/, 2/, ...            lower resolutions, once all blocks are finished
         .znn/zarr.json         the plan and the fingerprints of checkpoint and image, as attributes
         .znn/preprocessing/    statistics of the image
         .znn/blocks/000007/    done marker: written after the data of block 7 (one atomic object)
@@ -16,12 +17,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
 import zarr.errors
 
+from znn_dask.data.remote import zarr_store
 from znn_dask.inference.blocks import PredictionError, Triple
 
 FORMAT = 1
@@ -49,7 +51,7 @@ def read_record(out: str) -> dict[str, Any] | None:
         raise PredictionError(
             f"{out} exists and is not a prediction of znn_dask: choose another output path"
         )
-    if _group(out, "") is not None:
+    if _group(out, "", None) is not None:
         raise PredictionError(
             f"{out} is a Zarr group without a prediction in it: choose another output path"
         )
@@ -88,11 +90,12 @@ def begin(
 ) -> zarr.Array:
     """Create whatever of the output is not there yet and return its array (c,z,y,x)."""
     if _group(out, RECORD) is None:
-        zarr.create_group(out, path=RECORD, attributes=dict(record), zarr_format=3)
-    root = zarr.open_group(out, mode="a", zarr_format=3)
-    root.update_attributes(dict(attributes))
+        zarr.create_group(zarr_store(out), path=RECORD, attributes=dict(record), zarr_format=3)
+    root = zarr.open_group(zarr_store(out), mode="a", zarr_format=3)
+    if "ome" not in root.attrs:  # else it may name lower resolutions already
+        root.update_attributes(dict(attributes))
     if BLOCKS not in root:
-        zarr.create_group(out, path=BLOCKS, zarr_format=3)
+        zarr.create_group(zarr_store(out), path=BLOCKS, zarr_format=3)
     if "0" not in root:
         root.create_array(
             "0",
@@ -116,17 +119,21 @@ def load_preprocessing(out: str) -> dict[str, Any] | None:
 def save_preprocessing(out: str, preprocessing: Mapping[str, Any]) -> None:
     """Keep the statistics of the images, so that a rerun need not read them whole again."""
     zarr.create_group(
-        out, path=PREPROCESSING, attributes=dict(preprocessing), overwrite=True, zarr_format=3
+        zarr_store(out),
+        path=PREPROCESSING,
+        attributes=dict(preprocessing),
+        overwrite=True,
+        zarr_format=3,
     )
 
 
 def remove(out: str) -> None:
     """Remove a prediction; its record goes last."""
-    root = zarr.open_group(out, mode="a")
+    root = zarr.open_group(zarr_store(out), mode="a")
     for path in (BLOCKS, "0", RECORD):
         if path in root:
             del root[path]
-    zarr.open_group(out, mode="w", zarr_format=3)
+    zarr.open_group(zarr_store(out), mode="w", zarr_format=3)
 
 
 class Markers:
@@ -147,7 +154,7 @@ class Markers:
     def mark(self, index: int, content: Mapping[str, Any]) -> None:
         """Record that block `index` is on disk; a second time replaces the first."""
         zarr.create_group(
-            self.out,
+            zarr_store(self.out),
             path=f"{BLOCKS}/{index:06d}",
             attributes={"run": self.run, **content},
             overwrite=True,
@@ -187,8 +194,8 @@ def image_fingerprint(image: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def _group(out: str, path: str) -> zarr.Group | None:
+def _group(out: str, path: str, version: Literal[3] | None = 3) -> zarr.Group | None:
     try:
-        return zarr.open_group(out, path=path, mode="r")
+        return zarr.open_group(zarr_store(out), path=path, mode="r", zarr_format=version)
     except (FileNotFoundError, NotADirectoryError, zarr.errors.BaseZarrError):
         return None

@@ -78,12 +78,20 @@ class NodeGroup:
 class EdgeGroup:
     """One operation from node group `input` to node group `output`; all triples are z, y, x.
 
-    conv: every input map to every output map, kernel `size`, first filters from `init`,
-    `init_args`; `repeat` ties blocks of kernel elements; `fft` forces (True) or forbids (False)
-    convolution by FFT. max_filter: dense running maximum. `stride` of both multiplies the dilation
-    of everything after (skip kernels). max_pool: maximum of blocks `size`. dropout: keeps a voxel
-    with probability `ratio`. crop: removes `offset` voxels from both ends of each axis. maxout: one
-    candidate of a maxout node group. dummy: identity.
+    `type` is one of:
+
+    * conv: every input map to every output map
+    * max_filter: dense running maximum
+    * max_pool: maximum of blocks of `size`
+    * dropout: keeps a voxel with probability `ratio`
+    * crop: removes `offset` voxels from both ends of each axis
+    * maxout: one candidate of a maxout node group
+    * dummy: identity
+
+    `size` is that of the window. `stride` of conv and max_filter multiplies the dilation of
+    everything after (skip kernels). First filters come from `init` and `init_args`; `repeat` ties
+    blocks of kernel elements. `fft` is kept from the file and decides nothing: plans do. `options`
+    keeps every other key of a .znn file, verbatim.
     """
 
     name: str

@@ -1,8 +1,13 @@
-"""Colours of objects: stable per id, well apart, and matched between truth and objects."""
+"""Colours: of charts; of objects, stable per id, well apart, matched between truth and objects."""
 
 import colorsys
 
 import numpy as np
+
+# Of lines and areas: Okabe and Ito's colours, which differ for colour-blind readers too.
+BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"
+SKY, GREEN, PINK = "#56B4E9", "#009E73", "#CC79A7"
+INK, MUTED, GRID = "#1f2933", "#6b7785", "#e3e8ee"
 
 _GOLDEN = 0.6180339887498949
 _PALETTE_SIZE = 1021  # prime, so that regular id patterns do not repeat a colour soon

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from znn_dask.report.colours import BLUE, ORANGE, VERMILION
 from znn_dask.taskgraph.timeline import Span
 
-# Okabe and Ito's colours, which differ for colour-blind readers too
-BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"
 COLOURS = {"type-1": BLUE, "type-2": ORANGE, "forced": VERMILION}
 MEANINGS = {
     "type-1": "type 1: the next task waits for it",

@@ -20,11 +20,20 @@ Unlabelled = Literal["object", "singletons", "ignore"]
 class Scores:
     """How well objects agree with labels, over the labels' foreground.
 
-    adapted_rand_error: 1 - F1 of pairs of voxels (0 is perfect); precision falls with wrong
-        mergers, recall with wrong splits.
-    vi_split, vi_merge: variation of information in bits, H(objects | labels), H(labels | objects).
-    voxels: compared in all; foreground: of these with a label, and scored; unlabelled: foreground
-        voxels without an object. objects, labels: how many of them were met in the foreground.
+    Attributes
+    ----------
+    adapted_rand_error
+        1 - F1 of pairs of voxels (0 is perfect); precision falls with wrong mergers, recall with
+        wrong splits.
+    precision, recall
+        Of pairs of voxels.
+    vi_split, vi_merge
+        Variation of information in bits, H(objects | labels), H(labels | objects).
+    voxels, foreground, unlabelled
+        Voxels compared in all, those of them with a label, which are scored, and those of these
+        without an object.
+    objects, labels
+        How many of them were met in the foreground.
     """
 
     adapted_rand_error: float

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from znn_dask.kernels.denormals import flush_denormals
+from znn_dask.taskgraph.census import ENGINES
 from znn_dask.taskgraph.rule import Job, JobState, Rule
-from znn_dask.taskgraph.timeline import Span, Totals
+from znn_dask.taskgraph.timeline import Span, Tally, Totals
 
 
 class TaskError(RuntimeError):
@@ -45,6 +46,9 @@ class _Clock(Totals):
         self.waiting = 0.0
 
 
+_numbers = itertools.count()
+
+
 class Engine:
     """`threads` threads that run jobs by ZNN's rule.
 
@@ -56,11 +60,22 @@ class Engine:
         How many of the last jobs `timeline` remembers, in seconds of `time.perf_counter`.
     rule
         Another policy than ZNN's, for comparison.
+    tally
+        Counts the jobs that have none of their own.
     """
 
-    def __init__(self, threads: int, history: int = 4096, rule: Callable[[], Rule] = Rule) -> None:
+    def __init__(
+        self,
+        threads: int,
+        history: int = 4096,
+        rule: Callable[[], Rule] = Rule,
+        tally: Tally | None = None,
+    ) -> None:
+        self.number = next(_numbers)
+        """Which of this process's engines it is, counted from 0."""
         self.timeline: deque[Span] = deque(maxlen=history)
         self._rule = rule()
+        self._tally = tally
         self._clocks: dict[int, _Clock] = {}
         self._past = Totals()  # of threads that have left
         self._work = threading.Condition()
@@ -69,6 +84,7 @@ class Engine:
         self._surplus = 0
         self._threads: dict[int, threading.Thread] = {}
         self.grow(threads)
+        ENGINES.add(self)
 
     @property
     def threads(self) -> int:
@@ -191,6 +207,8 @@ class Engine:
             if type(job) is not _Waiter:
                 self.timeline.append(span)
                 clock.count(span)
+                if (tally := job.tally or self._tally) is not None:
+                    tally.count(span)
             self._rule.finish(job)
             return
         for failed in self._rule.fail(job, error):

@@ -17,6 +17,7 @@ from znn_dask.kernels.convolution import Convolution
 from znn_dask.kernels.geometry import Box, box_shape, intersect, relative
 from znn_dask.kernels.pooling import maxout, maxout_backward
 from znn_dask.taskgraph.arrays import ArrayId, Uses
+from znn_dask.taskgraph.census import TAPES
 from znn_dask.taskgraph.layers import Layers
 from znn_dask.taskgraph.losses import PendingLosses
 from znn_dask.taskgraph.rule import Job, Priority
@@ -103,6 +104,7 @@ class Tape:
 
     def __post_init__(self) -> None:
         self._left = {} if self.uses is None else dict(self.uses.counts)
+        TAPES.add(self)
 
     def done(self, task: TaskId) -> None:
         """Drop the arrays that nobody needs now that `task` is done."""

@@ -31,6 +31,7 @@ from znn_dask.taskgraph.rule import Job, Priority
 from znn_dask.taskgraph.schedule import simulate
 from znn_dask.taskgraph.state import State, UpdateRule
 from znn_dask.taskgraph.tasks import LOAD, LOSS, Task, TaskId
+from znn_dask.taskgraph.timeline import Tally
 
 
 class NonFiniteError(ArithmeticError):
@@ -59,6 +60,8 @@ class Program:
         Where the jobs run; the tasks are ranked for its number of threads.
     execution
         What the tasks were made for.
+    tally
+        Counts the seconds of the jobs.
     """
 
     def __init__(
@@ -67,10 +70,12 @@ class Program:
         tasks: Sequence[Task],
         engine: Engine,
         execution: Execution = DEFAULT,
+        tally: Tally | None = None,
     ) -> None:
         self.layers = layers
         self.engine = engine
         self._execution = execution
+        self._tally = tally
         self._uses = {
             training: Uses(tape_arrays(layers, execution, training=training))
             for training in (True, False)
@@ -203,7 +208,8 @@ class Program:
             for task in self._templates(kind):
                 needs = [side.jobs[task.id] for side in (first, second) if task.id in side.jobs]
                 rank = (*priority, task.rank)
-                new[task.id] = Job(task.id, 2, rank, needs, functools.partial(run, task.id))
+                work = functools.partial(run, task.id)
+                new[task.id] = Job(task.id, 2, rank, needs, work, self._tally)
             self.engine.submit(new.values())
             total.jobs.update(new)
         return total
@@ -257,7 +263,8 @@ class Program:
                     task, update = TaskId("kernel_spectrum", edge, c), TaskId("update", edge, c)
                     needs = [state.jobs[update]] if update in state.jobs else []
                     run = functools.partial(self._spectrum, state, task)
-                    new[task] = Job(task, 2, (*priority, self._rank.get(task, 0)), needs, run)
+                    rank = (*priority, self._rank.get(task, 0))
+                    new[task] = Job(task, 2, rank, needs, run, self._tally)
             self.engine.submit(new.values())
             state.jobs.update(new)
 
@@ -321,7 +328,7 @@ class Program:
         for identity, type_, rank, after in self._templates(*kinds):
             needs = [n for id_ in after if (n := jobs.get(id_) or before.get(id_))]
             work = functools.partial(run, identity)
-            job = jobs[identity] = Job(identity, type_, (*priority, rank), needs, work)
+            job = jobs[identity] = Job(identity, type_, (*priority, rank), needs, work, self._tally)
             new.append(job)
         self.engine.submit(new)
 

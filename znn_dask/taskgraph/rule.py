@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
+from znn_dask.taskgraph.timeline import Tally
+
 Priority = tuple[int, ...]
 
 
@@ -53,6 +55,8 @@ class Job:
         Jobs that must be done before; they may have been added earlier, or be done already.
     run
         What it does; dropped when it has run, with everything it holds.
+    tally
+        Where its seconds are counted, besides the engine's totals.
     """
 
     __slots__ = (
@@ -66,6 +70,7 @@ class Job:
         "priority",
         "run",
         "state",
+        "tally",
         "type",
     )
 
@@ -76,12 +81,14 @@ class Job:
         priority: Priority,
         needs: Iterable["Job"] = (),
         run: Callable[[], Any] | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.name = name
         self.type = type
         self.priority = priority
         self.needs: tuple[Job, ...] = tuple(dict.fromkeys(needs))
         self.run = run
+        self.tally = tally
         self.state = WAITING
         self.forced = False
         self.error: BaseException | None = None

@@ -15,6 +15,7 @@ import numpy as np
 from znn_dask.kernels.layout import kernels_from_znn, kernels_to_znn
 from znn_dask.kernels.memory import aligned_copy
 from znn_dask.network import Network
+from znn_dask.taskgraph.census import STATES
 from znn_dask.taskgraph.engine import wait
 from znn_dask.taskgraph.losses import PendingLosses
 from znn_dask.taskgraph.rule import Job
@@ -75,6 +76,9 @@ class State:
     lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     readers: dict[str, int] = field(default_factory=dict, init=False)
     superseded: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        STATES.add(self)
 
     def expect(self, readers: Mapping[str, int]) -> list[str]:
         """So many more tasks will read these edges' spectra; the edges that have none yet."""

@@ -1,7 +1,10 @@
 """What the engine's threads did: the last jobs one by one, and all of them in sums."""
 
+from collections import defaultdict
 from dataclasses import dataclass, fields
 from typing import NamedTuple
+
+from znn_dask.taskgraph.census import TALLIES
 
 
 class Span(NamedTuple):
@@ -18,6 +21,29 @@ class Span(NamedTuple):
     type: int
     forced: bool
     step: int = 0
+
+
+class Tally:
+    """Seconds of the jobs of one training or prediction, by kind and layer.
+
+    Attributes
+    ----------
+    name
+        Of the training or prediction.
+    seconds
+        (kind, layer) -> seconds of all threads; the engine adds to it, one thread at a time.
+    """
+
+    __slots__ = ("__weakref__", "name", "seconds")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.seconds: defaultdict[tuple[str, ...], float] = defaultdict(float)
+        TALLIES.add(self)
+
+    def count(self, span: Span) -> None:
+        """Add one job."""
+        self.seconds[span.name[:2]] += span.end - span.start
 
 
 @dataclass(slots=True)

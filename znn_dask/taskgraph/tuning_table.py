@@ -46,7 +46,9 @@ def table(tuned: "Tuned") -> str:
             _measured(contest) if contest else "",
         )
     text = io.StringIO()
-    Console(file=text, width=_WIDTH, color_system=None, highlight=False).print(grid)
+    Console(file=text, width=_WIDTH, color_system=None, highlight=False, force_jupyter=False).print(
+        grid
+    )
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
     return "\n".join([*lines, "", f"arithmetic: {arithmetic.digest}"]) + "\n"
 

@@ -46,6 +46,7 @@ __all__ = [
     "latest",
     "list_checkpoints",
     "load_checkpoint",
+    "remove_checkpoint",
     "save_checkpoint",
 ]
 
@@ -122,9 +123,11 @@ def load_checkpoint(path: Location) -> CheckpointState:
     A damaged checkpoint in a folder (say, after a power failure) is passed over with a warning
     for the one before it.
 
-    Raises:
-        CheckpointError: there is none, it is not complete, its content does not match its digest,
-            or its format is newer than this program.
+    Raises
+    ------
+    CheckpointError
+        There is none, it is not complete, its content does not match its digest, or its format is
+        newer than this program.
     """
     folder, name = split(path)
     if folder.commitment(name) is not None:
@@ -157,6 +160,12 @@ def latest(folder: Location) -> Location | None:
     """The checkpoint saved last (not: of the highest step), None without one."""
     infos = list_checkpoints(folder)
     return infos[-1].path if infos else None
+
+
+def remove_checkpoint(path: Location) -> None:
+    """Remove one checkpoint, so that it is never complete and damaged."""
+    folder, name = split(path)
+    folder.remove(name)
 
 
 def best(folder: Location) -> Location | None:

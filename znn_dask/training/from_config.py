@@ -12,7 +12,7 @@ from znn_dask.data import PatchSampler, Volume, open_volume
 from znn_dask.data.targets import Target
 from znn_dask.network import Network, read_znn, zoo
 from znn_dask.taskgraph.plan_file import read_plan
-from znn_dask.training.checkpoint import list_checkpoints, load_checkpoint
+from znn_dask.training.checkpoint import CheckpointState, list_checkpoints, load_checkpoint
 from znn_dask.training.config import Config, ConfigError
 from znn_dask.training.config_schema import DataSection, VolumeEntry
 from znn_dask.training.figure import learning_curve_png
@@ -20,14 +20,26 @@ from znn_dask.training.initial import initial_parameters
 from znn_dask.training.objective import objective
 from znn_dask.training.seeding import seed_parameters
 from znn_dask.training.trainer import Trainer
+from znn_dask.training.watching import Watcher
 
 
 def trainer_from_config(
-    config: Config, client: Client | None = None, resume: bool = False, *, progress: bool = True
+    config: Config,
+    client: Client | None = None,
+    resume: bool | str = False,
+    *,
+    progress: bool = True,
+    watchers: Sequence[Watcher] = (),
+    prune: bool = True,
+    home: str | None = None,
 ) -> Trainer:
     """The trainer that a configuration describes, at its first step or, to `resume`, its latest.
 
     client: where it will run; the current cluster, or a new local one, when not given.
+    resume: a checkpoint to go on from, where it is not the latest one in the training's folder.
+    watchers: who else is told how it goes.
+    home: address of the worker to use first among equal ones.
+    prune: remove checkpoints as training.keep says; all are kept otherwise.
 
     Raises ConfigError where the configuration contradicts itself or its folder, and what `Trainer`
     and its parts raise (ValueErrors of one line).
@@ -37,7 +49,7 @@ def trainer_from_config(
     folder = training.folder
     if not resume:
         _refuse_mixing(folder)
-    elif not list_checkpoints(folder):
+    elif resume is True and not list_checkpoints(folder):
         raise ConfigError(f"{folder} holds no checkpoint to resume from; train without --resume")
     arithmetic = None
     if config.execution.plan is not None:
@@ -71,13 +83,15 @@ def trainer_from_config(
         validate_every=training.validate_every,
         validation_patches=training.validation_patches,
         early_stopping=training.early_stopping,
-        keep=training.keep,
-        resume=folder if resume else None,
+        keep=training.keep if prune else None,
+        resume=(folder if resume is True else resume) or None,
         parameters=parameters,
         client=client,
         any_worker=config.execution.any_worker,
+        home=home,
         config=config.to_dict(),
         progress=progress,
+        watchers=watchers,
         augment=data.augment,
         **_sampling(data, data.train, network, "data.train"),
     )
@@ -89,7 +103,7 @@ def finished(trainer: Trainer, config: Config) -> bool:
     return stalled or trainer.step >= config.training.updates
 
 
-def save_curve(trainer: Trainer, folder: str) -> str:
+def save_curve(trainer: Trainer | CheckpointState, folder: str) -> str:
     """Write the learning curve beside the checkpoints, as picture and JSON; returns the picture."""
     picture = f"{folder}/learning-curve.png"
     title = f"{trainer.step:,} updates, loss {trainer.loss}"

@@ -12,16 +12,24 @@ class SGD:
 
     The arithmetic of an update is in ``znn_dask.kernels.update``; this class holds its settings.
 
-    Args:
-        eta: learning rate of the first update, positive. The gradient it multiplies is divided by
-            the voxels of one output map, not by its channels (ZNN semantics of the update).
-        momentum: fraction of the previous velocity that is kept, 0 <= momentum < 1.
-        weight_decay: decay per update relative to ``eta``, not negative.
-        anneal_factor: what ``eta`` is multiplied by every ``anneal_every`` updates, in (0, 1].
-        anneal_every: updates between two multiplications, positive.
+    Parameters
+    ----------
+    eta
+        Learning rate of the first update, positive. The gradient it multiplies is divided by the
+        voxels of one output map, not by its channels (ZNN semantics of the update).
+    momentum
+        Fraction of the previous velocity that is kept, 0 <= momentum < 1.
+    weight_decay
+        Decay per update relative to ``eta``, not negative.
+    anneal_factor
+        What ``eta`` is multiplied by every ``anneal_every`` updates, in (0, 1].
+    anneal_every
+        Updates between two multiplications, positive.
 
-    Raises:
-        ValueError: a setting is out of its range; names the setting, the value and the range.
+    Raises
+    ------
+    ValueError
+        A setting is out of its range; names the setting, the value and the range.
     """
 
     eta: float
@@ -56,8 +64,10 @@ class SGD:
         again from the configured rate; here training continues where it was, because the rate
         depends on the step alone.
 
-        Raises:
-            ValueError: ``step`` is negative.
+        Raises
+        ------
+        ValueError
+            ``step`` is negative.
         """
         if step < 0:
             raise ValueError(f"SGD: eta_at needs a step of at least 0, got {step}")
@@ -71,8 +81,10 @@ class SGD:
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`.
 
-        Raises:
-            ValueError: another kind of optimizer, or a setting that SGD does not have.
+        Raises
+        ------
+        ValueError
+            Another kind of optimizer, or a setting that SGD does not have.
         """
         kind = settings.get("kind", "sgd")
         if kind != "sgd":

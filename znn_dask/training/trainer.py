@@ -44,6 +44,7 @@ from znn_dask.training.loop import Cadence, Loop, stopping_on_signals
 from znn_dask.training.objective import objective
 from znn_dask.training.optimizer import SGD
 from znn_dask.training.patches import patch_sources
+from znn_dask.training.publishing import Publisher
 from znn_dask.training.screen import in_notebook
 from znn_dask.training.watching import Bar, Run, Watcher, Watchers
 
@@ -91,7 +92,7 @@ class Trainer:
     early_stopping
         Stop after that many validations without improvement; 0 never does.
     keep
-        Checkpoints to keep besides the best.
+        Checkpoints to keep besides the best; None: all.
     resume
         A checkpoint or a folder of them to go on from.
     parameters
@@ -100,6 +101,8 @@ class Trainer:
         The cluster; `local_cluster()` when not given.
     any_worker
         Use workers whose libraries differ too: faster, but the bits depend on who computed what.
+    home
+        Address of the worker to use first among equal ones, where a batch does not need all.
     config
         Kept in the checkpoints for the record.
     progress
@@ -138,11 +141,12 @@ class Trainer:
         validate_every: int = 1000,
         validation_patches: int = 16,
         early_stopping: int = 0,
-        keep: int = 3,
+        keep: int | None = 3,
         resume: str | Path | None = None,
         parameters: Parameters | None = None,
         client: Client | None = None,
         any_worker: bool = False,
+        home: str | None = None,
         config: dict[str, Any] | None = None,
         progress: bool = True,
         watchers: Sequence[Watcher] = (),
@@ -167,10 +171,10 @@ class Trainer:
         self.checkpoint: str | Path | None = None
         self._checkpoint_step = 0
         shown = [Live() if in_notebook() else Bar()] if progress else []
-        self._watchers = Watchers([*watchers, *shown])
+        self._watchers = Watchers([*watchers, Publisher(), *shown])
         self._loop: Loop | None = None
         self._stopping = False
-        self._any_worker = any_worker
+        self._any_worker, self._home = any_worker, home
         saved = None if resume is None else load_checkpoint(resume)
         if arithmetic is not None:
             check_arithmetic(arithmetic, self.network, output_size, dtype)
@@ -250,12 +254,13 @@ class Trainer:
             estimate=Estimate(self.plan, self.plan.machine),
             libraries=self._libraries if self._kept_step else None,
             any_worker=self._any_worker,
+            home=self._home,
         )
         # A granule of whole updates holds as many patches, whatever the batch.
         steps = max(1, self.plan.steps_per_granule // self.batch)
         restarts, reached = 0, -1
         try:
-            with self._watchers.during(Run(self, self.step, updates, self._voxels)):
+            with self._watchers.during(Run(self, self.step, updates, self._voxels, session.job)):
                 while True:
                     self._loop = loop = Loop(session, self._cadence, self._rule, steps)
                     try:

@@ -24,12 +24,15 @@ class Run:
         Updates made before, and in all when the call ends.
     voxels
         Output voxels of an update, over its batch.
+    job
+        Its name in Dask's keys.
     """
 
     trainer: "Trainer"
     first: int
     last: int
     voxels: int
+    job: str = ""
 
 
 class Watcher:

@@ -103,10 +103,11 @@ class RealCluster:
         inside: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> Process:
-        project = str(Path(__file__).resolve().parents[2])
-        beside = str(Path(__file__).resolve().parent)  # functions of tests run there too
+        tests = Path(__file__).resolve().parent
+        # Functions of tests run there too.
+        places = [str(place) for place in (tests.parent, tests, tests / "training")]
         given = os.environ.get("PYTHONPATH", "")
-        path = os.pathsep.join([project, beside, given]).rstrip(os.pathsep)
+        path = os.pathsep.join([*places, given]).rstrip(os.pathsep)
         with (self._folder / f"{kind}-{len(self._processes)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [
@@ -126,3 +127,12 @@ class RealCluster:
 def names(client: Client) -> set[str]:
     """Names of the workers that are in the cluster."""
     return {worker["name"] for worker in present_workers(client).values()}
+
+
+def take_for_dead(client: Client, address: str) -> None:
+    """Have the scheduler do what it does when a worker was silent for long (worker-ttl)."""
+    client.run_on_scheduler(_remove, address)
+
+
+async def _remove(address: str, dask_scheduler: Any) -> None:
+    await dask_scheduler.remove_worker(address=address, stimulus_id="silent")

@@ -1,0 +1,81 @@
+"""Collecting objects from blocks: interrupted, continued, and on the workers of a cluster."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shapes import some_objects
+
+from znn_dask.cluster.local import local_cluster
+from znn_dask.neurons import NeuronError, mesh, skeletonize
+from znn_dask.neurons.mesh import Mesher
+from znn_dask.segmentation.segment import write_objects
+
+SETTINGS = {"simplify": 1, "smooth": 0, "block": (16, 16, 16), "progress": False}
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = some_objects()
+    whole = dict(mesh(objects, tmp_path / "whole", **SETTINGS))
+    seen: list[tuple[str, object]] = []
+    pieces, make = Mesher.pieces, Mesher.make
+
+    def counted_pieces(self, objects, block, ids):  # type: ignore[no-untyped-def]
+        seen.append(("block", block))
+        return pieces(self, objects, block, ids)
+
+    def broken(self, objects, number, found, folder):  # type: ignore[no-untyped-def]
+        if number == 6:
+            raise OSError("no space left")
+        make(self, objects, number, found, folder)
+
+    monkeypatch.setattr(Mesher, "pieces", counted_pieces)
+    monkeypatch.setattr(Mesher, "make", broken)
+    with pytest.raises(
+        NeuronError, match=r"making object 6 failed with OSError: no space left; .* run again"
+    ):
+        mesh(objects, tmp_path / "m", **SETTINGS)
+    blocks = len(seen)
+    assert blocks == 2 * 3 * 3
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "m").glob("*.mesh")}
+    monkeypatch.setattr(Mesher, "make", make)
+    found = dict(mesh(objects, tmp_path / "m", **SETTINGS))
+    assert len(seen) == blocks  # the pieces of blocks were kept
+    for name, written in before.items():
+        assert (tmp_path / "m" / name).stat().st_mtime_ns == written
+    for number, one in whole.items():
+        np.testing.assert_array_equal(found[number].faces, one.faces)
+    mesh(objects, tmp_path / "m", **SETTINGS)
+    assert len(seen) == blocks  # all is there
+    assert not list((tmp_path / "m").glob(".*"))
+
+
+def test_other_objects_or_settings_are_refused(tmp_path: Path) -> None:
+    objects = some_objects()
+    mesh(objects, tmp_path / "m", ids=[1], **SETTINGS)
+    changed = {**SETTINGS, "smooth": 3}
+    with pytest.raises(NeuronError, match="has smooth 0, asked for is 3; choose another folder"):
+        mesh(objects, tmp_path / "m", ids=[2], **changed)
+    with pytest.raises(NeuronError, match="has state"):
+        mesh(objects + np.uint32(1), tmp_path / "m", ids=[2], **SETTINGS)
+    with pytest.raises(NeuronError, match="kind meshes, asked for is skeletons"):
+        skeletonize(objects, tmp_path / "m", progress=False)
+    assert list(mesh(objects, tmp_path / "m", ids=[2], overwrite=True, **changed)) == [2]
+
+
+@pytest.mark.cluster
+def test_workers_make_the_same(tmp_path: Path) -> None:
+    objects = some_objects()
+    write_objects(tmp_path / "objects.zarr", objects, voxel_size=(30, 8, 8), offset=(1, 2, 3))
+    source = str(tmp_path / "objects.zarr")
+    here = dict(mesh(source, tmp_path / "here", **SETTINGS))
+    with local_cluster(1, workers=2, processes=True, dashboard=False) as client:
+        there = dict(mesh(source, tmp_path / "there", client=client, **SETTINGS))
+        with pytest.raises(NeuronError, match=re.escape("an array in memory")):
+            mesh(objects, tmp_path / "memory", client=client, **SETTINGS)
+    assert here.keys() == there.keys()
+    for number, one in here.items():
+        np.testing.assert_array_equal(there[number].vertices, one.vertices)
+    low = np.min([one.vertices.min(axis=0) for one in here.values()], axis=0)
+    np.testing.assert_array_equal(low, (3 * 8, 2 * 8, 1 * 30))  # the offset, in x, y, z
