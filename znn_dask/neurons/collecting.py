@@ -15,7 +15,7 @@ import numpy as np
 
 from znn_dask.data.metadata import VoxelSize
 from znn_dask.neurons.errors import NeuronError
-from znn_dask.neurons.files import local_path, write_json, write_whole
+from znn_dask.neurons.files import PARTIAL, local_path, write_json, write_whole
 from znn_dask.neurons.objects import Objects, Triple, count
 from znn_dask.neurons.running import Runner
 
@@ -94,7 +94,7 @@ class Collection:
             "source": self.objects.source,
             "state": self.objects.state(),
             "voxel_size": self.objects.voxel_size,
-            "offset": self.objects.offset,
+            "origin": self.objects.origin,
             **asdict(self.maker),  # type: ignore[call-overload]
         }
         settings: dict[str, Any] = json.loads(json.dumps(described))
@@ -119,6 +119,8 @@ class Collection:
         makings = [_Making(number, tuple(counted.places[number])) for number in missing]
         runner.map("making", partial(_make, self, store), makings)
         shutil.rmtree(store)
+        for leftover in self.folder.glob(PARTIAL):  # of a run that was killed
+            leftover.unlink(missing_ok=True)
         place = self.folder / SIZES
         sizes = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
         write_json(place, sizes | {str(i): counted.voxels[i] for i in ids})

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from znn_dask.data.metadata import VoxelSize
 from znn_dask.neurons.files import write_json
 from znn_dask.neurons.mesh import Meshes, is_meshes
@@ -32,7 +34,8 @@ def neuroglancer_state(
     opened = open_objects(objects, voxel_size=voxel_size)
     size = opened.voxel_size[::-1]
     base = url.rstrip("/")
-    middle = [o + n / 2 for o, n in zip(opened.offset, opened.shape, strict=True)][::-1]
+    begin = np.array(opened.origin) / np.array(opened.voxel_size)
+    middle = (begin + np.array(opened.shape) / 2)[::-1].tolist()
     sources: list[Any] = [f"zarr://{base}/{objects}"]
     sources += [
         {"url": f"precomputed://{base}/{folder}", "transform": _shift(size)}
