@@ -79,10 +79,14 @@ def test_other_objects_or_settings_are_refused(tmp_path: Path) -> None:
     changed = {**SETTINGS, "smooth": 3}
     with pytest.raises(NeuronError, match="has smooth 0, asked for is 3; choose another folder"):
         mesh(objects, tmp_path / "m", ids=[2], **changed)
-    with pytest.raises(NeuronError, match="has state"):
+    with pytest.raises(NeuronError, match="has meshes of objects that were at array before"):
         mesh(objects + np.uint32(1), tmp_path / "m", ids=[2], **SETTINGS)
     with pytest.raises(NeuronError, match="kind meshes, asked for is skeletons"):
         skeletonize(objects, tmp_path / "m", progress=False)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "record.json").write_text('{"mine": 1}')
+    with pytest.raises(NeuronError, match="other has made None"):
+        mesh(objects, tmp_path / "other", overwrite=True, **SETTINGS)
     assert list(mesh(objects, tmp_path / "m", ids=[2], overwrite=True, **changed)) == [2]
 
 

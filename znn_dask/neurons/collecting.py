@@ -72,17 +72,20 @@ class Collection:
 
         Raises NeuronError for a folder of something else, or of other objects or settings.
         """
-        record = {"kind": kind, "made": "znn_dask", **self._settings()}
+        record = {"made": "znn_dask", "kind": kind, **self._settings()}
         place = self.folder / RECORD
-        if overwrite and place.is_file():
+        former = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+        if overwrite and former.get("made") == record["made"]:
             shutil.rmtree(self.folder)
-        if place.is_file():
-            former = json.loads(place.read_text(encoding="utf-8"))
+            former = {}
+        if former:
             for key in [*record, *former]:
                 if former.get(key) != record.get(key):
+                    has = f"{key} {former.get(key)}, asked for is {record.get(key)}"
+                    if key == "state":
+                        has = f"{kind} of objects that were at {self.objects.source} before"
                     raise NeuronError(
-                        f"{self.folder} has {key} {former.get(key)}, asked for is "
-                        f"{record.get(key)}; choose another folder or overwrite"
+                        f"{self.folder} has {has}; choose another folder or overwrite"
                     )
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise NeuronError(f"{self.folder} holds other files; choose a new folder")

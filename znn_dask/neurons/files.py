@@ -9,7 +9,6 @@ from typing import Any
 
 from znn_dask.neurons.errors import NeuronError
 
-
 PARTIAL = ".*.partial.*"
 """Names of files that are being written."""
 

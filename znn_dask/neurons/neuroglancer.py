@@ -1,5 +1,6 @@
 """States of Neuroglancer, which show objects with their image, meshes and skeletons."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,6 @@ def write_state(path: Path, shown: str, url: str, *, image: str | None, ids: Seq
     objects, meshes = shown, None
     if is_meshes(shown):
         record = Meshes(shown).record
-        objects = record["source"]
+        objects = os.path.relpath(record["source"])
         meshes = shown if record["format"] == "precomputed" else None
     write_json(path, neuroglancer_state(objects, url, image=image, meshes=meshes, ids=ids))

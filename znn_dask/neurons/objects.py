@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from znn_dask.data.metadata import VoxelSize, parse_multiscales
-from znn_dask.data.volume import image_attributes
+from znn_dask.data.volume import image_attributes, is_local
 from znn_dask.neurons.errors import NeuronError
 from znn_dask.neurons.running import Runner
 from znn_dask.segmentation.maps import OpenedMap, open_map
@@ -112,6 +113,8 @@ def open_objects(
     voxel_size: (z, y, x) nm, default what the volume records. block: voxels (z, y, x) to read at a
     time, default whole chunks of about 128^3. Raises NeuronError or VolumeError.
     """
+    if isinstance(source, str | Path) and is_local(str(source)):
+        source = str(Path(source).absolute())  # for workers that began in another folder
     opened = open_map(source)
     if len(opened.shape) != 3 or not np.issubdtype(opened.array.dtype, np.integer):
         raise NeuronError(

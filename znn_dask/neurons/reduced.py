@@ -13,6 +13,8 @@ from znn_dask.neurons.objects import origin
 from znn_dask.segmentation.maps import OpenedMap, open_map
 
 _READ_AT_ONCE = 1 << 24
+_FINER = 8
+"""Voxels that a level must have for each one that is wanted: boxes are whole numbers of voxels."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ def reduce_image(image: Any, most: int, *, voxel_size: VoxelSize | None = None) 
 
     image: path, Zarr or numpy array, (z, y, x) or (c, z, y, x) (the first channel). Boxes are as
     near to cubes in nm as whole voxels allow. Read slab by slab, of an image with lower levels the
-    lowest that has as many voxels. Raises NeuronError, VolumeError.
+    lowest that has voxels enough. Raises NeuronError, VolumeError.
     """
     opened = open_map(image)
     if len(opened.shape) not in (3, 4):
@@ -49,7 +51,7 @@ def reduce_image(image: Any, most: int, *, voxel_size: VoxelSize | None = None) 
 
 
 def _level(image: Any, opened: OpenedMap, most: int) -> OpenedMap:
-    """The lowest level "1", "2", ... of an image that has at least `most` voxels, or itself."""
+    """The lowest level "1", "2", ... of an image with so many voxels that boxes fit well."""
     if not isinstance(image, str | Path):
         return opened
     for number in count(1):
@@ -57,7 +59,7 @@ def _level(image: Any, opened: OpenedMap, most: int) -> OpenedMap:
             lower = open_map(f"{image}/{number}")
         except VolumeError:
             break
-        if np.prod(lower.shape[-3:]) < most:
+        if np.prod(lower.shape[-3:]) < _FINER * most:
             break
         opened = lower
     return opened
