@@ -67,7 +67,7 @@ def test_a_training_and_a_prediction_are_seen(
             )
             assert "1 training running · 1 worker with 2 threads" in text
             assert re.search(r"[\d,]+ of 1,000,000 updates [\d.]+ k?\s*/s updates", text), text
-            assert re.search(r"[\d.]+ [kM] /s output voxels", text), text
+            assert re.search(r"[\d.]+ [kM]?\s*/s output voxels", text), text
             made = _updates(text)
             browser.wait(lambda text: _updates(text) > made)
             for colour in (TRAINING, VALIDATION, PASSES["backward"], SHARES["forced"]):
@@ -105,7 +105,8 @@ def test_a_training_and_a_prediction_are_seen(
             run.join()
         browser.wait(lambda text: "prediction finished" in text)
         browser.wait(lambda _: browser.pixels(DONE) > some and browser.pixels(MISSING) < missing)
-    assert browser.complaints() == []
+        assert browser.complaints() == []
+        browser.leave()
 
 
 def _updates(text: str) -> int:
@@ -165,13 +166,14 @@ def test_a_scheduler_of_its_own_shows_two_trainings_apart_and_a_driver_that_died
             text = browser.wait(lambda text: "its driver is gone" in text, 120)
             assert "1 training running" in text
             browser.picture(tmp_path / "lost.png")
+            assert browser.complaints() == []
             for name in ("status", "tasks", "workers"):
                 browser.open(dashboard_link(client).replace("status", name))
                 browser.wait(lambda text: "Znn" in text)
                 browser.picture(tmp_path / f"{name}.png")
+            browser.leave()
     finally:
         for process in processes:
             process.kill()
         for process in processes:
             process.wait()
-    assert browser.complaints() == []

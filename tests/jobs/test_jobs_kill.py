@@ -22,7 +22,7 @@ from znn_dask.training.checkpoint import list_checkpoints
 from znn_dask.training.config import load_config
 from znn_dask.training.from_config import trainer_from_config
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

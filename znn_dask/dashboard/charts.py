@@ -1,6 +1,7 @@
 """The pictures of the page: curve, layers, blocks, workers. Each has a `root` and an `update`."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,10 @@ class CurveChart:
     def __init__(self) -> None:
         self._training = ColumnDataSource({"step": [], "loss": [], "smooth": []})
         self._validation = ColumnDataSource({"step": [], "loss": []})
-        self.root = _figure(height=270, x_axis_label="updates", y_axis_label="loss per voxel")
+        # Ranges of our own: Bokeh would complain on the console that nothing has none.
+        self._x, self._y = Range1d(0, 1), Range1d(0, 1)
+        labels = {"x_axis_label": "updates", "y_axis_label": "loss per voxel"}
+        self.root = _figure(height=270, x_range=self._x, y_range=self._y, **labels)
         self.root.line(*("step", "loss"), source=self._training, line_color=style.RAW, line_width=1)
         line = self.root.line(
             *("step", "smooth"), source=self._training, line_color=style.TRAINING, line_width=2
@@ -59,6 +63,9 @@ class CurveChart:
         reach = len(training["loss"]) // _SMOOTHED
         self._training.data = {**training, "smooth": smooth(training["loss"], reach)}
         self._validation.data = dict(curve["validation"])
+        both = (training, curve["validation"])
+        self._x.update(**_span(step for points in both for step in points["step"]))
+        self._y.update(**_span(loss for points in both for loss in points["loss"]))
 
 
 class BarChart:
@@ -88,11 +95,9 @@ class BarChart:
         self._parts, self._scale = tuple(colours), scale
         self._source = ColumnDataSource({"row": [], **{part: [] for part in colours}})
         self._rows = FactorRange(factors=[])
-        ends = {"x_range": Range1d(0, most)} if most is not None else {}
-        self.root = _figure(height=_FRAME, y_range=self._rows, x_axis_label=unit, **ends)
-        if most is None:
-            self.root.x_range.start = 0
-            self.root.x_range.range_padding = 0.03
+        self._most, self._x = most, Range1d(0, most or 1)
+        ranges = {"x_range": self._x, "y_range": self._rows}
+        self.root = _figure(height=_FRAME, x_axis_label=unit, **ranges)
         bars = self.root.hbar_stack(
             self._parts,
             y="row",
@@ -105,7 +110,8 @@ class BarChart:
         for part, bar in zip(self._parts, bars, strict=True):
             tips = [("", "@row"), (part, f"@{{{part}}}{{{form}}}")]
             self.root.add_tools(HoverTool(renderers=[bar], tooltips=tips))
-        self.root.xaxis.formatter = NumeralTickFormatter(format=form)
+        if "%" in form:
+            self.root.xaxis.formatter = NumeralTickFormatter(format=form)
         self.root.ygrid.grid_line_color = None
         self.root.yaxis.axis_line_color = None
         self.root.yaxis.major_label_text_color = INK
@@ -117,6 +123,9 @@ class BarChart:
         if names != list(self._rows.factors):
             self._rows.factors = names
             self.root.height = _FRAME + _ROW * max(1, len(names))
+        if self._most is None:
+            longest = max((self._scale * sum(parts.values()) for _, parts in shown), default=0)
+            self._x.end = 1.03 * longest or 1
         self._source.data = {
             "row": names,
             **{p: [self._scale * parts.get(p, 0.0) for _, parts in shown] for p in self._parts},
@@ -201,6 +210,14 @@ def _state(total: int, done: int, running: int) -> str:
         return "running" if running else "done" if done else "missing"
     under_way = f", {running} running" if running else ""
     return f"{done} of {total} done{under_way}"
+
+
+def _span(values: Iterable[float]) -> dict[str, float]:
+    """From the least to the largest of the values that are finite, and a little more."""
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0), max(finite, default=1)
+    room = 0.04 * (high - low) or 0.5
+    return {"start": low - room, "end": high + room}
 
 
 def _figure(**options: Any) -> Any:

@@ -64,6 +64,7 @@ class Attempt:
         self._progress = Progress(claim.attempt, step=claim.step, begun=claim.begun)
         self._log = LogWriter(folder, claim.attempt)
         self._lock = threading.Lock()
+        self._beating = threading.Lock()
         self._ended = threading.Event()
 
     @classmethod
@@ -118,6 +119,10 @@ class Attempt:
 
     def beat(self) -> None:
         """Give a sign of life, and look for wishes and for later attempts."""
+        with self._beating:
+            self._beat()
+
+    def _beat(self) -> None:
         with self._lock:
             progress = replace(self._progress, beat=self._progress.beat + 1, time=time.time())
             self._progress = progress

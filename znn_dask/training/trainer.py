@@ -113,6 +113,17 @@ class Trainer:
         Further arguments of `PatchSampler`: region, validation_region, border, augment, balance,
         preprocessing, images, labels, mask.
 
+    Attributes
+    ----------
+    step
+        Updates made.
+    checkpoint
+        Path or URL of the last checkpoint, None before the first.
+    curve
+        The learning curve: `curve.train` and `curve.validation`.
+    plan
+        How an update runs.
+
     Raises
     ------
     ValueError, NetworkError, VolumeError, PlanError
