@@ -53,6 +53,30 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not list((tmp_path / "m").glob(".*"))
 
 
+class Watched:
+    """An array that remembers how many voxels were read at a time."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        self.shape, self.dtype = array.shape, array.dtype
+        self.most = 0
+
+    def __getitem__(self, where: tuple[slice, ...]) -> np.ndarray:
+        part = self._array[where]
+        self.most = max(self.most, part.size)
+        return part
+
+
+def test_never_more_than_a_block_is_read(tmp_path: Path) -> None:
+    watched = Watched(some_objects())
+    settings = {"block": (8, 8, 8), "progress": False}
+    mesh(watched, tmp_path / "m", **settings)
+    assert 8**3 < watched.most <= 10**3  # with the voxels between blocks
+    watched.most = 0
+    skeletonize(watched, tmp_path / "s", **settings)
+    assert watched.most <= 10**3
+
+
 def test_after_a_kill_it_goes_on(tmp_path: Path) -> None:
     objects = some_objects()
     source, out = write_objects(tmp_path / "v.zarr", objects), tmp_path / "m"
