@@ -111,10 +111,10 @@ def test_blocks_that_are_done_running_and_missing() -> None:
     board = Board()
     board.receive(prediction([0, 1, 2, 7]), 0.0)
     board.receive(prediction([0, 1, 2, 3, 7]), 10.0)
-    under_way = {("run1-abc", 4), ("run1-abc", 3), ("run10-abc", 5), ("run1-abc", 99)}
+    under_way = {("run1-abc", 5), ("run1-abc", 3), ("run10-abc", 9)}
     (job,) = view(board, 10.0, under_way)["predictions"]
     assert job["done_ranges"] == [[0, 3], [7, 7]]
-    assert job["running"] == [4]  # 3 is done, 5 another prediction's, and there is no 99
+    assert job["running"] == [4, 5]  # 3 is done, 4 just finished, 9 another prediction's
     assert (job["done"], job["blocks"]) == (5, 24)
     assert job["voxels_per_second"] == pytest.approx(80.0)
 

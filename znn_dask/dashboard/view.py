@@ -4,6 +4,8 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from znn_dask.dashboard.board import (
     RATE_SECONDS,
     Board,
@@ -93,13 +95,11 @@ def _prediction(name: str, job: JobRecord, now: float, blocks: Tasks) -> dict[st
     done = done_blocks(message)
     common = _common(name, job, now, len(done))
     rate = common.pop("rate")
-    running = sorted(
-        {
-            block
-            for run, block in blocks
-            if job.running and belongs(run, job) and 0 <= block < len(done) and not done[block]
-        }
-    )
+    begun = [block for run, block in blocks if job.running and belongs(run, job)]
+    # They begin in order: an earlier one that is not under way is finished, which the driver is
+    # about to say.
+    reach = min(max(begun, default=-1) + 1, len(done))
+    running = np.flatnonzero(~done[:reach]).tolist()
     mean = math.prod(message["shape"]) / len(done)
     return {
         **common,
