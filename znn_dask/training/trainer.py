@@ -336,8 +336,7 @@ class Trainer:
                 self._save()
         if self.step < updates:
             self._watchers.message(
-                f"stopped after update {self.step:,} of {updates:,}, with a checkpoint; "
-                "fit goes on from there"
+                f"stopped after update {self.step:,} of {updates:,}, with a checkpoint to go on from"
             )
 
     def _keep(self, parameters: Parameters, momenta: Parameters, *, checkpoint: bool) -> None:
