@@ -21,7 +21,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("material", reason="the site needs pip install 'znn-dask[docs]'")
     pytest.importorskip("mkdocstrings", reason="the site needs pip install 'znn-dask[docs]'")
     out = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", out]
+    # Not --quiet: what mkdocs does not say it does not count as a warning either.
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", out]
     built = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     return out
