@@ -44,20 +44,33 @@ def import_image(
 ) -> zarr.Array:
     """Copy `source` into item `name` of the volume (made if absent); returns its array.
 
-    source: TIFF stack, folder of slices, "file.h5:/dataset", or Zarr (v2 too), N5 or Neuroglancer
-    precomputed data, in a folder or behind a URL ("precomputed://gs://bucket/volume").
-    volume_path: folder, or URL of an object store.
-    voxel_size: (z,y,x) in nm; else the source's own, else that of the volume's other items, else 1.
-    axes: the source's axes, a letter of t, c, z, y, x each, where it does not say or is wrong.
-    labels: whether these are ids, by default if the name starts with "labels": stored unsigned,
-    colours (RGB) become ids red * 65536 + green * 256 + blue. An item "mask" becomes 0 and 1.
-    chunks: one edge per axis. pyramid: build lower resolutions too (`build_pyramid`).
-
     The item appears when it is complete. An import that is interrupted leaves the volume as it was
     (in an object store: without an item that was to be replaced), and is continued when the same
     one is started again.
 
-    Raises VolumeError for unreadable sources and for names that are taken, unless `overwrite`.
+    Parameters
+    ----------
+    source
+        TIFF stack, folder of slices, "file.h5:/dataset", or Zarr (v2 too), N5 or Neuroglancer
+        precomputed data, in a folder or behind a URL ("precomputed://gs://bucket/volume").
+    volume_path
+        Folder, or URL of an object store.
+    voxel_size
+        (z,y,x) in nm; else the source's own, else that of the volume's other items, else 1.
+    axes
+        The source's axes, a letter of t, c, z, y, x each, where it does not say or is wrong.
+    labels
+        Whether these are ids, by default if the name starts with "labels": stored unsigned, colours
+        (RGB) become ids red * 65536 + green * 256 + blue. An item "mask" becomes 0 and 1.
+    chunks
+        One edge per axis.
+    pyramid
+        Build lower resolutions too (`build_pyramid`).
+
+    Raises
+    ------
+    VolumeError
+        For unreadable sources and for names that are taken, unless `overwrite`.
     """
     checked_name(name)
     landing = Landing(location(volume_path), name)

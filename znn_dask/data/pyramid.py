@@ -42,20 +42,28 @@ def build_pyramid(
 ) -> int:
     """Build the lower levels of this OME-Zarr image, chunk by chunk; returns how many it has.
 
-    image: path or URL of an image group in Zarr format 3 (NGFF 0.5), "volume.zarr/image" or
-        "map.zarr", whose array "0" (z,y,x) or (c,z,y,x) is complete.
-    reduction: "mean" for images and maps, "mode" (most frequent, ids stay exact) for labels; by
-        default "mode" for what says that it is labels ("image-label") and for integers of 32 bits
-        or more.
-    client: Dask client whose workers do it; they must see the same storage. None: `threads` of this
-        process, one per core by default.
-    overwrite: build all levels anew, after the image has changed.
-
     Each level is halved along the axes with the shortest voxels, until it is 64 voxels long. A
     level appears in the metadata when it is complete; a run that was interrupted anywhere is
     continued by the next one, block by block. Each task holds the voxels of about 8 chunks.
 
-    Raises VolumeError where there is no such image.
+    Parameters
+    ----------
+    image
+        Path or URL of an image group in Zarr format 3 (NGFF 0.5), "volume.zarr/image" or
+        "map.zarr", whose array "0" (z,y,x) or (c,z,y,x) is complete.
+    reduction
+        "mean" for images and maps, "mode" (most frequent, ids stay exact) for labels; by default
+        "mode" for what says that it is labels ("image-label") and for integers of 32 bits or more.
+    client
+        Dask client whose workers do it; they must see the same storage. None: `threads` of this
+        process, one per core by default.
+    overwrite
+        Build all levels anew, after the image has changed.
+
+    Raises
+    ------
+    VolumeError
+        Where there is no such image.
     """
     place = str(image)
     group, entry = _opened(place)

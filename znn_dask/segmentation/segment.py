@@ -110,26 +110,52 @@ def segment(
     for bit, whatever the blocks, threads or workers. What is finished is recorded: the same call
     after an interruption goes on from there.
 
-    probability: path or URL of a Zarr array or OME-Zarr group, or an array, with axes
-        (c, z, y, x) or (z, y, x). Boundary maps have one channel (boundary) or two (inside,
-        boundary), affinity maps three (x, y, z).
-    out: path or URL of a new OME-Zarr label image; its array `0` holds the objects, (z, y, x)
+    Parameters
+    ----------
+    probability
+        Path or URL of a Zarr array or OME-Zarr group, or an array, with axes (c, z, y, x) or
+        (z, y, x). Boundary maps have one channel (boundary) or two (inside, boundary), affinity
+        maps three (x, y, z).
+    out
+        Path or URL of a new OME-Zarr label image; its array `0` holds the objects, (z, y, x)
         uint32, ids 1..n, lower resolutions follow. It can be opened once it is complete.
-    client: Dask client whose workers compute; they must see the same storage. None: threads of
-        this process.
-    threshold: default by kind, see `DEFAULT_THRESHOLD`; `best_parameters` finds a better one on
-        a labelled region.
-    region: part of the map to segment, slices z, y, x or text "0:100,:,190:250"; `out` then has
-        the shape of the region and records its offset.
-    voxel_size: (z, y, x) nm, default what the map records.
-    block: voxels z, y, x that one task works on, multiples of 64; chosen if None.
-    memory_limit: what all blocks under way may take in each process; bytes or such as "4 GB".
-    threads: of this process; one per core if None.
-    overwrite: replace objects that are complete, or were begun with other settings.
+    client
+        Dask client whose workers compute; they must see the same storage. None: threads of this
+        process.
+    kind
+        "boundary" or "affinity"; "auto": affinities when the map has three channels.
+    threshold
+        Contacts with a mean boundary probability below it are merged; default by kind, see
+        `DEFAULT_THRESHOLD`. `best_parameters` finds a better one on a labelled region.
+    seed_threshold
+        A voxel with a boundary probability below it is inside a cell.
+    smoothing, spacing
+        See `watershed.Landscape`; in units of the smallest voxel edge.
+    minimum_size
+        Objects of fewer voxels join their best neighbour.
+    in_plane
+        Segment every slice by itself.
+    region
+        Part of the map to segment, slices z, y, x or text "0:100,:,190:250"; `out` then has the
+        shape of the region and records its offset.
+    voxel_size
+        (z, y, x) nm, default what the map records.
+    block
+        Voxels z, y, x that one task works on, multiples of 64; chosen if None.
+    memory_limit
+        What all blocks under way may take in each process; bytes or such as "4 GB".
+    threads
+        Of this process, where there is no client; one per core if None.
+    overwrite
+        Replace objects that are complete, or were begun with other settings.
+    progress
+        Show a bar on standard error.
 
-    The other settings are those of `SegmentationParameters`.
-    Raises SegmentationError for a map, region, setting or output that cannot be used, and where
-    memory does not suffice.
+    Raises
+    ------
+    SegmentationError
+        For a map, region, setting or output that cannot be used, where memory does not suffice,
+        and when a block fails.
     """
     opened = open_map(probability)
     resolved = resolve_kind(kind, opened.shape)
@@ -266,12 +292,13 @@ def _begun(folder: store.Folder, record: dict[str, Any], overwrite: bool) -> dic
 def _forecast(need: Need, grid: Grid, lanes: int, crew: Crew) -> str:
     size = "x".join(str(n) for n in grid.block)
     threads = lanes * crew.processes
-    voxels = int(np.prod(grid.world, dtype=np.int64))
+    merging = MERGING_BYTES_PER_VOXEL * float(np.prod(grid.world, dtype=np.int64))
     seconds = need.seconds(grid) / min(threads, len(grid))
     return (
         f"block {size}, {len(grid)} of them, {need.waste(grid):.0%} of the work on halos; "
-        f"predicted {duration(seconds)} on {threads} threads, {mib(lanes * need.bytes(grid.block))} "
-        f"in each process, then about {mib(voxels * MERGING_BYTES_PER_VOXEL)} here to merge"
+        f"predicted {duration(seconds)} on {threads} threads, "
+        f"{mib(lanes * need.bytes(grid.block))} "
+        f"in each process, then about {mib(merging)} here to merge"
     )
 
 

@@ -115,7 +115,9 @@ def block_fragments(
     beyond[relative(sure, known)] = False
     ends[beyond] = np.flatnonzero(beyond)
     ends = _followed(ends.ravel()).reshape(height.shape)
-    tops = _tops(ends, height, inside, beyond, landscape.in_plane)
+    reached = np.zeros(ends.size, bool)
+    reached[ends[relative(block, known)]] = True
+    tops = _tops(ends, reached, height, inside, beyond, landscape.in_plane)
     return _named(tops, ends, known, sure, block, world)
 
 
@@ -182,23 +184,33 @@ def _followed(place: np.ndarray) -> np.ndarray:
 class _Tops:
     """Voxels at which ways end, in the order of their places in the array.
 
-    position: their z, y, x. passed: at which a way leaves what is known. summit: its number from 0,
-    equal for tops that are neighbours.
+    position: their z, y, x. number: of the top at each place of the array, -1 elsewhere.
+    reached: by ways from the block. passed: at which a way leaves what is known. summit: its
+    number from 0, equal for tops that are neighbours.
     """
 
-    places: np.ndarray
     position: tuple[np.ndarray, ...]
+    number: np.ndarray
+    reached: np.ndarray
     passed: np.ndarray
     summit: np.ndarray
 
 
 def _tops(
-    ends: np.ndarray, height: np.ndarray, inside: np.ndarray, beyond: np.ndarray, in_plane: bool
+    ends: np.ndarray,
+    reached: np.ndarray,
+    height: np.ndarray,
+    inside: np.ndarray,
+    beyond: np.ndarray,
+    in_plane: bool,
 ) -> _Tops:
     shape = ends.shape
-    places = np.flatnonzero(ends.ravel() == np.arange(ends.size, dtype=np.int32))
+    last = ends.ravel() == np.arange(ends.size, dtype=np.int32)
+    places = np.flatnonzero(last & (reached | ~beyond.ravel()))
     position = np.unravel_index(places, shape)
     passed, level, within = (a.ravel()[places] for a in (beyond, height, inside))
+    number = np.full(ends.size, -1, np.int32)
+    number[places] = np.arange(len(places), dtype=np.int32)
     pairs = []
     for step in _STEPS:
         if step < (0, 0, 0) or (in_plane and step[0]):
@@ -207,15 +219,18 @@ def _tops(
         fits = ~passed
         for p, n in zip(there, shape, strict=True):
             fits &= (p >= 0) & (p < n)
-        neighbour = (there[0] * shape[1] + there[1]) * shape[2] + there[2]
-        at = np.minimum(np.searchsorted(places, neighbour), len(places) - 1)
-        fits &= (places[at] == neighbour) & ~passed[at] & (level == level[at])
+        here = np.flatnonzero(fits)
+        z, y, x = (p[here] for p in there)
+        other = number[(z * shape[1] + y) * shape[2] + x]
+        here, other = here[other >= 0], other[other >= 0]
+        same = ~passed[other] & (level[here] == level[other])
         if sum(map(abs, step)) > 1:
-            fits &= within & within[at]
-        pairs.append(np.stack([np.flatnonzero(fits), at[fits]], axis=1))
+            same &= within[here] & within[other]
+        pairs.append(np.stack([here[same], other[same]], axis=1))
     u, v = np.concatenate(pairs).T
     links = coo_array((np.ones(len(u), bool), (u, v)), shape=(len(places), len(places)))
-    return _Tops(places, position, passed, connected_components(links, directed=False)[1])
+    _, summit = connected_components(links, directed=False)
+    return _Tops(position, number, reached[places], passed, summit)
 
 
 def _named(
@@ -228,11 +243,9 @@ def _named(
     np.minimum.at(name, tops.summit, np.where(tops.passed, number | PASSED_ON, number))
     name = name[tops.summit]
 
-    top_of = np.empty(ends.size, np.int32)
-    top_of[tops.places] = np.arange(len(tops.places), dtype=np.int32)
-    found = top_of[ends[relative(block, known)]]
+    found = tops.number[ends[relative(block, known)]]
     used = np.zeros(count, bool)
-    used[tops.summit[np.unique(found)]] = True
+    used[tops.summit[tops.reached]] = True
     here = used[tops.summit]
     names = np.unique(name[here])
     ids = np.searchsorted(names, name).astype(np.uint32) + np.uint32(1)
