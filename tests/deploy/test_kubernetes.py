@@ -204,3 +204,33 @@ def test_threads_and_memory_of_a_worker_are_what_it_asks_for() -> None:
     # Dask ends a worker at 0.95 of its limit; before, not after, Kubernetes does.
     assert int(given["--memory-limit"].removesuffix("GiB")) < limit
     assert resources["requests"]["memory"] == resources["limits"]["memory"]
+
+
+def test_what_the_operator_makes_of_the_cluster_fits_too() -> None:
+    from dask_kubernetes.operator.controller import controller as operator
+
+    document = manifest("cluster.yaml")
+    name, spec = document["metadata"]["name"], document["spec"]
+    given: dict[str, Any] = {"annotations": {}, "labels": document["metadata"]["labels"]}
+    scheduler = operator.build_scheduler_deployment_spec(name, spec["scheduler"]["spec"], **given)
+    service = operator.build_scheduler_service_spec(name, spec["scheduler"]["service"], **given)
+    worker = operator.build_worker_deployment_spec(
+        f"{name}-default", "default", name, "0123456789", spec["worker"]["spec"], **given
+    )
+    for model, made in (
+        ("V1Deployment", scheduler),
+        ("V1Service", service),
+        ("V1Deployment", worker),
+    ):
+        assert list(model_errors(made, model, model)) == []
+    assert service["metadata"]["name"] == "znn-scheduler"
+    labels = scheduler["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    (container,) = worker["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert environment["DASK_WORKER_NAME"] == "znn-default-worker-0123456789"
+    assert "--name=$(DASK_WORKER_NAME)" in container["args"]
+    # Who may reach whom goes by these labels.
+    allowed = manifest("network.yaml")["spec"]["podSelector"]["matchLabels"]
+    for made in (scheduler, worker):
+        assert allowed.items() <= made["spec"]["template"]["metadata"]["labels"].items()

@@ -37,6 +37,15 @@ def test_it_is_the_only_file_with_settings_of_dask() -> None:
 
 
 @pytest.mark.cluster
+def test_a_scheduler_without_certificates_does_not_start(processes: Processes) -> None:
+    command = ["dask", "scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
+    done = processes.run(command, DASK_CONFIG=str(DEPLOY))
+    assert done.returncode == 1
+    assert "TLS expects a `ssl_context` argument" in done.stderr
+    assert "Scheduler at" not in done.stderr
+
+
+@pytest.mark.cluster
 def test_scheduler_and_worker_processes_have_them(processes: Processes, certificates: Path) -> None:
     variables = {"DASK_CONFIG": str(certificates)}
     address = processes.scheduler(**variables)

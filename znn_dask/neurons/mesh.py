@@ -60,8 +60,8 @@ class Mesher:
     def build(self, objects: Objects, number: int, pieces: Sequence[Arrays]) -> Mesh:
         """The mesh of an object of its surfaces in all blocks."""
         keys, faces = join([(piece["keys"], piece["faces"]) for piece in pieces])
-        voxels = unpack(keys) / 2 + np.array(objects.offset)
-        vertices = (voxels * np.array(objects.voxel_size))[:, ::-1]
+        placed = unpack(keys) / 2 * np.array(objects.voxel_size) + np.array(objects.origin)
+        vertices = placed[:, ::-1]
         if self.smooth:
             vertices = smooth(vertices, faces, self.smooth)
         vertices, faces = simplify(vertices, faces, self.simplify)
@@ -114,20 +114,35 @@ def mesh(
     meshes are closed, also where the volume ends. Objects that the folder has already are not made
     again, so that an interrupted call may be repeated.
 
-    objects: ids (z, y, x), 0 is background: path such as "objects.zarr", Zarr or numpy array
-    out: folder for one mesh of each object, vertices in nm, axes x, y, z
-    ids, largest, minimum_size: which objects: those named, the so many largest, and only those of
-        so many voxels
-    simplify: keep one of so many triangles; 1 keeps all
-    smooth: rounds of smoothing (Taubin), before; 0 leaves the steps of voxels
-    format: "precomputed" (Neuroglancer), "ply", "obj" or "glb"
-    client: Dask client whose workers compute, on files that they all see; None: threads here
-    block: voxels (z, y, x) read at a time, default whole chunks of about 128^3
-    voxel_size: (z, y, x) nm, default what the volume records
-    overwrite: replace meshes of other objects or settings in `out`
+    Parameters
+    ----------
+    objects
+        Ids (z, y, x), 0 is background: path such as "objects.zarr", Zarr or numpy array.
+    out
+        Folder for one mesh of each object, vertices in nm, axes x, y, z.
+    ids, largest, minimum_size
+        Which objects: those named, the so many largest, and only those of so many voxels.
+    simplify
+        Keep one of so many triangles; 1 keeps all.
+    smooth
+        Rounds of smoothing (Taubin), before; 0 leaves the steps of voxels.
+    format
+        "precomputed" (Neuroglancer), "ply", "obj" or "glb".
+    client
+        Dask client whose workers compute, on files that they all see; None: threads here.
+    block
+        Voxels (z, y, x) read at a time, default whole chunks of about 128^3.
+    voxel_size
+        (z, y, x) nm, default what the volume records.
+    overwrite
+        Replace meshes of other objects or settings in `out`.
 
-    Raises NeuronError or VolumeError, one line, for what cannot be used, and ImportError where a
-    package of the extra `neurons` is missing.
+    Raises
+    ------
+    NeuronError, VolumeError
+        For what cannot be used, in one line.
+    ImportError
+        Where a package of the extra `neurons` is missing.
     """
     maker = Mesher(simplify, smooth, format)
     choice = Choice(ids, largest, minimum_size)

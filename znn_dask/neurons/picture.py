@@ -93,16 +93,29 @@ def picture(
 ) -> Picture:
     """Draw objects in 3D, with a scale bar that holds everywhere (parallel projection).
 
-    objects: ids (z, y, x) as for `mesh`; or meshes that `mesh` has made, or their folder
-    ids, largest: the objects shown: those named, or the so many largest
-    size: pixels of the longer side
-    background: "white" or "dark"
-    azimuth, elevation: degrees by which the eye goes right and up; 0, 0 looks along z
-    triangles: of all objects together
-    client: Dask client whose workers compute the meshes; None: threads here
-    voxel_size: (z, y, x) nm, default what the volume records
+    Parameters
+    ----------
+    objects
+        Ids (z, y, x) as for `mesh`; or meshes that `mesh` has made, or their folder.
+    ids, largest
+        The objects shown: those named, or the so many largest.
+    size
+        Pixels of the longer side.
+    background
+        "white" or "dark".
+    azimuth, elevation
+        Degrees by which the eye goes right and up; 0, 0 looks along z.
+    triangles
+        Of all objects together.
+    client
+        Dask client whose workers compute the meshes; None: threads here.
+    voxel_size
+        (z, y, x) nm, default what the volume records.
 
-    Raises NeuronError or VolumeError, one line, for what cannot be shown.
+    Raises
+    ------
+    NeuronError, VolumeError
+        For what cannot be shown, in one line.
     """
     if size < 100 or background not in _INK:
         raise NeuronError(

@@ -111,7 +111,9 @@ def _graph(voxels: np.ndarray, spacing: np.ndarray) -> tuple[csr_array, np.ndarr
 
 
 def _components(graph: csr_array) -> Iterator[np.ndarray]:
-    """Points of each connected part, the largest first."""
+    """Points of each connected part that is no crumb, the largest first."""
+    if graph.shape[0] == 0:
+        return
     _, label = connected_components(graph, directed=False)
     order = np.argsort(label, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
@@ -128,25 +130,53 @@ def _tree(
     price = _DEARER * (1 - 0.99 * middle) ** _SHARPNESS + 1e-3
     dear = graph.copy()
     dear.data = graph.data * price[graph.indices]
-    _, before = dijkstra(dear, indices=root, return_predecessors=True)
     place = np.full(len(points), -1, np.int64)  # in the skeleton
-    chosen, parents = [root], [-1]
     place[root] = 0
-    left = np.arange(len(points))
-    while len(left):
-        path = []
-        node = int(left[np.argmax(distance[left])])
-        while place[node] < 0:
-            path.append(node)
-            node = int(before[node])
-        path.append(node)
+    chosen, parents = [root], [-1]
+    pieces = [np.arange(len(points))]
+    while pieces:
+        piece = pieces.pop()
+        path = _path(dear, place, piece, int(piece[np.argmax(distance[piece])]))
         for node, above in zip(path[-2::-1], path[:0:-1], strict=True):
             place[node] = len(chosen)
             chosen.append(node)
             parents.append(int(place[above]))
-        gap, nearest = KDTree(points[path]).query(points[left])
-        left = left[gap > scale * radii[path][nearest] + shortest]
+        gap, nearest = KDTree(points[path]).query(points[piece])
+        left = piece[gap > scale * radii[path][nearest] + shortest]
+        pieces += [left[part] for part in _components(graph[left][:, left])]
     return np.array(chosen), np.array(parents)
+
+
+def _path(dear: csr_array, place: np.ndarray, piece: np.ndarray, target: int) -> list[int]:
+    """Points from `target`, in a piece that is left, to the nearest one of the skeleton.
+
+    It is sought in the piece and around it, as far as the skeleton is and half as far again: so it
+    joins the skeleton where that is best, and does not run beside it.
+    """
+    inside = np.zeros(len(place), bool)
+    inside[piece] = True
+    rim, steps, more = piece, 0, 0
+    met = bool((place[piece] >= 0).any())
+    while not met or more > 0:
+        rim = np.unique(dear[rim].indices)
+        rim = rim[~inside[rim]]
+        inside[rim] = True
+        steps += 1
+        more -= 1
+        if not met and (place[rim] >= 0).any():
+            met, more = True, steps // 2
+    around = np.flatnonzero(inside)
+    start = np.flatnonzero(place[around] >= 0)
+    _, before, _ = dijkstra(
+        dear[around][:, around], indices=start, return_predecessors=True, min_only=True
+    )
+    node = int(np.searchsorted(around, target))
+    path = [node]
+    while before[node] >= 0:
+        node = int(before[node])
+        path.append(node)
+    found: list[int] = around[path].tolist()
+    return found
 
 
 def _smoothed(positions: np.ndarray, parents: np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ class Skeletonizer:
         positions, radii, parents = centre_lines(
             voxels, spacing, scale=self.scale, shortest=self.shortest
         )
-        positions += np.array(objects.offset) * np.array(objects.voxel_size)
+        positions += np.array(objects.origin)
         made = Skeleton(
             number, positions[:, ::-1].astype(np.float32), radii.astype(np.float32), parents
         )
@@ -122,19 +122,33 @@ def skeletonize(
     Read block by block, and the same whatever the blocks are. Objects that the folder has already
     are not made again.
 
-    objects: ids (z, y, x), 0 is background: path such as "objects.zarr", Zarr or numpy array
-    out: folder for one file of each object; SWC is in µm, precomputed in nm; axes x, y, z
-    ids, largest, minimum_size: which objects: those named, the so many largest, and only those of
-        so many voxels
-    resolution: nm; voxels are taken together to about this size, default twice the longest edge
-    scale, shortest: branches that do not reach out of so many radii, and so many nm, are left out
-    format: "swc" or "precomputed" (Neuroglancer)
-    client: Dask client whose workers compute, on files that they all see; None: threads here
-    block: voxels (z, y, x) read at a time, default whole chunks of about 128^3
-    voxel_size: (z, y, x) nm, default what the volume records
-    overwrite: replace skeletons of other objects or settings in `out`
+    Parameters
+    ----------
+    objects
+        Ids (z, y, x), 0 is background: path such as "objects.zarr", Zarr or numpy array.
+    out
+        Folder for one file of each object; SWC is in µm, precomputed in nm; axes x, y, z.
+    ids, largest, minimum_size
+        Which objects: those named, the so many largest, and only those of so many voxels.
+    resolution
+        In nm; voxels are taken together to about this size, default twice the longest edge.
+    scale, shortest
+        Branches that do not reach out of so many radii, and so many nm, are left out.
+    format
+        "swc" or "precomputed" (Neuroglancer).
+    client
+        Dask client whose workers compute, on files that they all see; None: threads here.
+    block
+        Voxels (z, y, x) read at a time, default whole chunks of about 128^3.
+    voxel_size
+        (z, y, x) nm, default what the volume records.
+    overwrite
+        Replace skeletons of other objects or settings in `out`.
 
-    Raises NeuronError or VolumeError, one line, for what cannot be used.
+    Raises
+    ------
+    NeuronError, VolumeError
+        For what cannot be used, in one line.
     """
     volume = open_objects(objects, voxel_size=voxel_size, block=block)
     if resolution is None:

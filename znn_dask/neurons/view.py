@@ -63,21 +63,32 @@ def view(
 ) -> View:
     """Show objects in 3D, on a page to turn, zoom and pick in, with slices of the image.
 
-    objects: ids (z, y, x) as for `mesh`; or meshes that `mesh` has made, or their folder
-    image: (z, y, x) or (c, z, y, x), of which the first channel is shown, at the same place
-    ids, largest: the objects shown: those named, or the so many largest
-    triangles: of all objects together; more show finer detail and make a larger file
-    image_voxels: to which the image is reduced
-    title: default the name of the objects
-    client: Dask client whose workers compute; None: threads here
-    voxel_size: (z, y, x) nm, default what the volume records
+    Parameters
+    ----------
+    objects
+        Ids (z, y, x) as for `mesh`; or meshes that `mesh` has made, or their folder.
+    image
+        (z, y, x) or (c, z, y, x), of which the first channel is shown, at the same place.
+    ids, largest
+        The objects shown: those named, or the so many largest.
+    triangles
+        Of all objects together; more show finer detail and make a larger file.
+    image_voxels
+        To which the image is reduced.
+    title
+        Default the name of the objects.
+    client
+        Dask client whose workers compute; None: threads here.
+    voxel_size
+        (z, y, x) nm, default what the volume records.
 
-    Raises NeuronError or VolumeError, one line, for what cannot be shown.
+    Raises
+    ------
+    NeuronError, VolumeError
+        For what cannot be shown, in one line.
     """
-    if triangles < 1000 or image_voxels < 1000:
-        raise NeuronError(
-            f"{triangles} triangles and {image_voxels} voxels show nothing; allow 1000 or more"
-        )
+    if image_voxels < 1000:
+        raise NeuronError(f"{image_voxels} voxels of the image show nothing; allow 1000 or more")
     shown = chosen_meshes(
         objects,
         ids=ids,

@@ -52,11 +52,18 @@ def best_parameters(
 ) -> Search:
     """Try a grid of merge and seed thresholds on a labelled region; least adapted Rand error wins.
 
-    probability: as for `segment`; labels: as for `evaluate`, placed alike.
-    region: the training part of the labels, slices z, y, x or text. Choose it apart from what is
-        later scored.
-    start: the parameters that are not searched. One watershed and one agglomeration per seed
-    threshold serve all merge thresholds, so more of these cost little.
+    Parameters
+    ----------
+    probability
+        As for `segment`.
+    labels
+        As for `evaluate`, placed alike.
+    region
+        The training part of the labels, slices z, y, x or text. Choose it apart from what is later
+        scored.
+    start
+        The parameters that are not searched. One watershed and one agglomeration per seed threshold
+        serve all merge thresholds, so more of these cost little.
     """
     start = start or SegmentationParameters()
     opened, truth = open_map(probability), open_map(labels)
