@@ -283,6 +283,8 @@ def test_workers_of_a_cluster_one_of_which_is_killed(
     ):
         with pytest.raises(SegmentationError, match="workers cannot read"):
             segment(boundary, out, client=client)
+        with pytest.raises(SegmentationError, match=r"needs about .* 2 MiB"):
+            segment(stored, out, client=client, memory_limit="2MiB")
         pids = list(client.run(os.getpid).values())
 
         def kill() -> None:

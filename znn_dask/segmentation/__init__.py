@@ -7,7 +7,7 @@ from znn_dask.segmentation.maps import SegmentationError
 from znn_dask.segmentation.parameters import SegmentationParameters
 from znn_dask.segmentation.region_graph import RegionGraph, region_graph
 from znn_dask.segmentation.scores import Scores
-from znn_dask.segmentation.segment import segment, write_objects
+from znn_dask.segmentation.segment import segment
 from znn_dask.segmentation.tuning import Search, best_parameters
 from znn_dask.segmentation.watershed import fragments
 
@@ -25,5 +25,4 @@ __all__ = [
     "raw_watershed",
     "region_graph",
     "segment",
-    "write_objects",
 ]

@@ -155,6 +155,12 @@ def segment(
             f"{grid.block}: give the same, another output path, or overwrite"
         )
     lanes = need.lanes(grid.block, crew.threads, crew.memory)
+    if client is not None and lanes < crew.threads:
+        raise SegmentationError(
+            f"a worker does {crew.threads} blocks at a time, which need "
+            f"{mib(crew.threads * need.bytes(grid.block))} and may use {mib(crew.memory)}; give a "
+            "smaller block, or workers of fewer threads"
+        )
     if store.finished_record(folder) is None:
         store.write_record(folder, record | {"block": list(grid.block)})
         job = _job(opened, resolved, origin(box), grid, landscape, folder)
@@ -273,26 +279,6 @@ def _forecast(need: Need, grid: Grid, lanes: int, crew: Crew) -> str:
         f"{mib(lanes * need.bytes(grid.block))} "
         f"in each process, then about {mib(merging)} here to merge"
     )
-
-
-def write_objects(
-    path: str | Path,
-    objects: np.ndarray,
-    *,
-    voxel_size: VoxelSize = (1.0, 1.0, 1.0),
-    offset: Triple = (0, 0, 0),
-) -> None:
-    """Write objects (z, y, x) in memory as `segment` does, without lower resolutions.
-
-    voxel_size: (z, y, x) nm; offset: voxel of the specimen at which the objects begin.
-    Raises SegmentationError where something is at `path`.
-    """
-    folder = store.Folder(_place(path))
-    if folder.names():
-        raise SegmentationError(f"{folder.place} exists already; choose another path")
-    chunks = tuple(min(CHUNK, n) for n in objects.shape)
-    store.open_array(folder, "0", objects.shape, chunks)[:] = objects
-    _complete(folder, voxel_size, offset, {})
 
 
 def _complete(
