@@ -21,9 +21,9 @@ from znn_dask.segmentation import (
     region_graph,
     segment,
 )
+from znn_dask.segmentation.in_memory import segment_array
 from znn_dask.segmentation.maps import Probability, boundary_from_affinity, open_map
 from znn_dask.segmentation.region_graph import contract
-from znn_dask.segmentation.segment import segment_array
 
 
 def store_map(

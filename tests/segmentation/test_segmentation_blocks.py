@@ -30,9 +30,9 @@ from znn_dask.segmentation import (
 )
 from znn_dask.segmentation.distance import capped_distance
 from znn_dask.segmentation.grid import Grid, grown
+from znn_dask.segmentation.in_memory import segment_array
 from znn_dask.segmentation.maps import Probability, boundary_from_affinity, open_map
 from znn_dask.segmentation.need import Need
-from znn_dask.segmentation.segment import segment_array
 from znn_dask.segmentation.watershed import PASSED_ON, Landscape, block_fragments
 
 SHAPE = (40, 70, 130)
@@ -283,6 +283,8 @@ def test_workers_of_a_cluster_one_of_which_is_killed(
     ):
         with pytest.raises(SegmentationError, match="workers cannot read"):
             segment(boundary, out, client=client)
+        with pytest.raises(SegmentationError, match=r"needs about .* 2 MiB"):
+            segment(stored, out, client=client, memory_limit="2MiB")
         pids = list(client.run(os.getpid).values())
 
         def kill() -> None:

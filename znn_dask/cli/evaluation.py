@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from znn_dask.cli.arguments import Region, Switch
+from znn_dask.cli.arguments import Region, Switch, connect
 
 
 def evaluate(
@@ -10,6 +10,7 @@ def evaluate(
     labels: str,
     /,
     *,
+    scheduler: str | None = None,
     region: Region = None,
     relabel_components: Switch = False,
     dust: int = 0,
@@ -32,6 +33,9 @@ def evaluate(
         What `segment` wrote, or other ids (z,y,x).
     labels
         The truth, such as volume.zarr/labels.
+    scheduler
+        Address of a Dask scheduler, whose workers then read and count; threads of this process when
+        not given.
     region
         Part of the labels to score (z,y,x).
     relabel_components
@@ -49,14 +53,20 @@ def evaluate(
     """
     from znn_dask.segmentation import evaluate as run
 
-    scores = run(
-        objects,
-        labels,
-        region=region,
-        relabel_components=relabel_components,
-        dust=dust,
-        in_plane=in_plane,
-        ignore_boundary=ignore_boundary,
-        unlabelled=unlabelled,
-    )
+    client = None if scheduler is None else connect(scheduler)
+    try:
+        scores = run(
+            objects,
+            labels,
+            client=client,
+            region=region,
+            relabel_components=relabel_components,
+            dust=dust,
+            in_plane=in_plane,
+            ignore_boundary=ignore_boundary,
+            unlabelled=unlabelled,
+        )
+    finally:
+        if client is not None:
+            client.close()
     print(scores.to_json() if json_ else scores)

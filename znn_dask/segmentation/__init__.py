@@ -4,9 +4,10 @@ from znn_dask.segmentation.agglomerate import Hierarchy, agglomerate
 from znn_dask.segmentation.baseline import raw_watershed
 from znn_dask.segmentation.comparison import evaluate
 from znn_dask.segmentation.maps import SegmentationError
+from znn_dask.segmentation.parameters import SegmentationParameters
 from znn_dask.segmentation.region_graph import RegionGraph, region_graph
 from znn_dask.segmentation.scores import Scores
-from znn_dask.segmentation.segment import SegmentationParameters, segment
+from znn_dask.segmentation.segment import segment
 from znn_dask.segmentation.tuning import Search, best_parameters
 from znn_dask.segmentation.watershed import fragments
 

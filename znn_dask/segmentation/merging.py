@@ -12,8 +12,8 @@ from znn_dask.segmentation.maps import SegmentationError
 from znn_dask.segmentation.region_graph import RegionGraph, summed
 from znn_dask.segmentation.store import Parts
 
-BYTES_PER_CONTACT = 200
-"""Peak of merging, by contact of the blocks; measured (benchmarks/segmentation.py)."""
+BYTES_PER_CONTACT = 250
+"""Peak of merging, by contact of the blocks: 167 measured, and what loading them takes."""
 
 MERGING_BYTES_PER_VOXEL = BYTES_PER_CONTACT / 80
 """What merging takes before the contacts are counted: maps have about one in 80 voxels."""

@@ -1,13 +1,14 @@
 """From a probability map to objects, block by block; may be interrupted anywhere and run again."""
 
 import functools
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
+from distributed import KilledWorker
 
 from znn_dask.data.metadata import VoxelSize, multiscales
 from znn_dask.data.progress import shown
@@ -16,14 +17,12 @@ from znn_dask.data.spread import spread
 from znn_dask.inference.store import image_fingerprint
 from znn_dask.kernels.geometry import Triple, box_shape, origin
 from znn_dask.segmentation import store
-from znn_dask.segmentation.agglomerate import Hierarchy, agglomerate
 from znn_dask.segmentation.crew import Crew, assemble
 from znn_dask.segmentation.grid import Grid, triple
 from znn_dask.segmentation.job import Job, Stage
 from znn_dask.segmentation.maps import (
     Kind,
     OpenedMap,
-    Probability,
     Region,
     SegmentationError,
     open_map,
@@ -37,51 +36,12 @@ from znn_dask.segmentation.merging import (
     merge,
 )
 from znn_dask.segmentation.need import CHUNK, Need, mib
-from znn_dask.segmentation.region_graph import region_graph
-from znn_dask.segmentation.watershed import Landscape, fragments, sampling_of
+from znn_dask.segmentation.parameters import DEFAULT_THRESHOLD, SegmentationParameters
+from znn_dask.segmentation.watershed import Landscape
 from znn_dask.training.progress import duration
 
 if TYPE_CHECKING:
     from distributed import Client
-
-DEFAULT_THRESHOLD = {"boundary": 0.5, "affinity": 0.3}
-"""Merge threshold by kind of map; best on simulated maps of real tissue with noise."""
-
-
-@dataclass(frozen=True)
-class SegmentationParameters:
-    """What decides the objects.
-
-    threshold: contacts with a mean boundary probability below it are merged. The default suits
-        boundary maps; for affinities, which are not blurred over two voxels, 0.3 is better
-        (`DEFAULT_THRESHOLD`).
-    seed_threshold: a voxel with a boundary probability below it is inside a cell.
-    smoothing, spacing: see `watershed.Landscape`, in units of the smallest voxel edge.
-    minimum_size: objects of fewer voxels join their best neighbour.
-    in_plane: segment every slice by itself.
-    """
-
-    threshold: float = 0.5
-    seed_threshold: float = 0.5
-    smoothing: float = 0.5
-    spacing: float = 2.0
-    minimum_size: int = 50
-    in_plane: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("threshold", "seed_threshold"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise SegmentationError(
-                    f"{name} {value} is no probability; choose one from 0 to 1, such as 0.5"
-                )
-        for name in ("smoothing", "spacing", "minimum_size"):
-            if getattr(self, name) < 0:
-                raise SegmentationError(f"{name} {getattr(self, name)} is negative; use 0 or more")
-
-    def landscape(self, voxel_size: VoxelSize | None) -> Landscape:
-        sampling = sampling_of(voxel_size, self.in_plane)
-        return Landscape(self.seed_threshold, self.smoothing, self.spacing, sampling, self.in_plane)
 
 
 def segment(
@@ -195,6 +155,12 @@ def segment(
             f"{grid.block}: give the same, another output path, or overwrite"
         )
     lanes = need.lanes(grid.block, crew.threads, crew.memory)
+    if client is not None and lanes < crew.threads:
+        raise SegmentationError(
+            f"a worker does {crew.threads} blocks at a time, which need "
+            f"{mib(crew.threads * need.bytes(grid.block))} and may use {mib(crew.memory)}; give a "
+            "smaller block, or workers of fewer threads"
+        )
     if store.finished_record(folder) is None:
         store.write_record(folder, record | {"block": list(grid.block)})
         job = _job(opened, resolved, origin(box), grid, landscape, folder)
@@ -206,7 +172,12 @@ def segment(
         for _ in shown(steps, title, 3 * len(grid), "blocks", progress, done=done):
             pass
         objects = store.merged_objects(folder)
-        _complete(folder, voxel_size, _offset(opened, box), record | {"objects": objects})
+        _complete(
+            folder,
+            voxel_size,
+            _offset(opened, box),
+            {"segmentation": record | {"objects": objects}},
+        )
     build_pyramid(folder.place, "mode", client=client, threads=lanes, progress=progress)
     folder.remove(store.RECORD)
     return folder.place
@@ -217,10 +188,18 @@ def _steps(
 ) -> Iterator[int]:
     """Yield every block of every stage when it is done."""
 
-    def stage(name: Stage) -> Iterable[int]:
+    def stage(name: Stage) -> Iterator[int]:
         missing = sorted(set(range(len(job.grid))) - job.parts.done(name))
         work = functools.partial(_run, job, name)
-        return spread(work, missing, name=f"segment-{name}", client=crew.client, threads=lanes)
+        try:
+            yield from spread(
+                work, missing, name=f"segment-{name}", client=crew.client, threads=lanes
+            )
+        except KilledWorker as error:
+            raise SegmentationError(
+                "a block has ended several workers, by want of memory most likely: give a smaller "
+                "block or memory_limit; finished blocks are kept, run again to continue"
+            ) from error
 
     yield from stage("named")
     yield from stage("contacts")
@@ -303,7 +282,7 @@ def _forecast(need: Need, grid: Grid, lanes: int, crew: Crew) -> str:
 
 
 def _complete(
-    folder: store.Folder, voxel_size: VoxelSize, offset: Triple, record: dict[str, Any]
+    folder: store.Folder, voxel_size: VoxelSize, offset: Triple, attributes: Mapping[str, Any]
 ) -> None:
     """Write the metadata of the image, which makes it one."""
     metadata = multiscales(Path(folder.place).name, "zyx", voxel_size)
@@ -312,7 +291,7 @@ def _complete(
         {"type": "translation", "translation": translation}
     )
     metadata["ome"]["image-label"] = {}
-    zarr.create_group(folder.place, attributes=metadata | {"segmentation": record}, zarr_format=3)
+    zarr.create_group(folder.place, attributes=metadata | dict(attributes), zarr_format=3)
 
 
 def _offset(opened: OpenedMap, box: Region) -> Triple:
@@ -322,33 +301,3 @@ def _offset(opened: OpenedMap, box: Region) -> Triple:
 def _place(out: str | Path) -> str:
     text = str(out).removeprefix("file://").rstrip("/")
     return text if "://" in text else str(Path(text).absolute())
-
-
-def segment_array(
-    probability: Probability,
-    parameters: SegmentationParameters,
-    *,
-    voxel_size: VoxelSize | None = None,
-) -> np.ndarray:
-    """Objects (z, y, x) uint32, ids 1..n, of a probability map in memory, as `segment` does."""
-    pieces, hierarchy = build_hierarchy(probability, parameters, voxel_size=voxel_size)
-    return hierarchy.cut(parameters.threshold, parameters.minimum_size)[pieces]
-
-
-def build_hierarchy(
-    probability: Probability,
-    parameters: SegmentationParameters,
-    *,
-    voxel_size: VoxelSize | None = None,
-) -> tuple[np.ndarray, Hierarchy]:
-    """Fragments (z, y, x) uint32 and their merges up to `parameters.threshold`."""
-    pieces = fragments(
-        probability.boundary,
-        seed_threshold=parameters.seed_threshold,
-        smoothing=parameters.smoothing,
-        spacing=parameters.spacing,
-        voxel_size=voxel_size,
-        in_plane=parameters.in_plane,
-    )
-    graph = region_graph(pieces, probability, in_plane=parameters.in_plane)
-    return pieces, agglomerate(graph, parameters.threshold)

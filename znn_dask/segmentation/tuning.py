@@ -13,6 +13,7 @@ from znn_dask.segmentation.components import components
 from znn_dask.segmentation.contingency import counted
 from znn_dask.segmentation.crew import assemble
 from znn_dask.segmentation.grid import triple
+from znn_dask.segmentation.in_memory import build_hierarchy
 from znn_dask.segmentation.maps import (
     Kind,
     OpenedMap,
@@ -23,8 +24,8 @@ from znn_dask.segmentation.maps import (
     resolve_kind,
 )
 from znn_dask.segmentation.need import Need
+from znn_dask.segmentation.parameters import SegmentationParameters
 from znn_dask.segmentation.scores import Scores, scores_from_table
-from znn_dask.segmentation.segment import SegmentationParameters, build_hierarchy
 
 
 @dataclass(frozen=True)
