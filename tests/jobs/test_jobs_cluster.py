@@ -160,6 +160,22 @@ def test_detaching_leaves_the_job_alone(site: Site) -> None:
     assert job.checkpoints.latest is not None
 
 
+def test_two_at_once_share_a_cluster_and_the_third_waits(site: Site, tmp_path: Path) -> None:
+    with cluster(tmp_path / "cluster", 2, tmp_path / "jobs", **{"znn.jobs.at-once": 2}) as (
+        _,
+        client,
+    ):
+        jobs = [znn.submit(site.config, client, overrides=FOREVER) for _ in range(3)]
+        wait_until(lambda: all(job.history.progress for job in jobs[:2]), 120)
+        homes = {job.history.claims[0].worker for job in jobs[:2]}
+        assert len(homes) == 2
+        assert jobs[2].state == "waiting"
+        jobs[0].cancel()
+        wait_until(lambda: jobs[2].state == "running", 120)
+        assert jobs[0].state == "cancelled"
+        assert jobs[1].state == "running"
+
+
 def flat(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in section.items():
         if isinstance(value, dict):

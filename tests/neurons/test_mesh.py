@@ -1,6 +1,7 @@
 """Meshes of objects: closed, of the right size, the same whatever the blocks are."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +136,10 @@ def test_what_cannot_be_meshed(tmp_path: Path) -> None:
     with pytest.raises(NeuronError, match="holds other files"):
         made(objects, tmp_path / "full", overwrite=True)
     assert (tmp_path / "full" / "letter.txt").exists()
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fast_simplification", None)
+    with pytest.raises(ImportError, match=r"fast-simplification; run: pip install 'znn-dask\[neu"):
+        made(some_objects(), tmp_path / "m", simplify=2)
+    assert made(some_objects(), tmp_path / "m", ids=[3])

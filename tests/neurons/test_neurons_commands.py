@@ -6,18 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shapes import write_objects
 from test_picture import two_balls
 
 from znn_dask.cli.app import main
 from znn_dask.neurons import Meshes
-from znn_dask.segmentation.segment import write_objects
 
 
 @pytest.fixture
 def objects(tmp_path: Path) -> Path:
-    path = tmp_path / "objects.zarr"
-    write_objects(path, two_balls(), voxel_size=(10, 10, 10))
-    return path
+    return Path(write_objects(tmp_path / "volume.zarr", two_balls(), (10, 10, 10)))
 
 
 def test_from_objects_to_all_that_shows_them(
@@ -65,4 +63,4 @@ def test_what_is_wrong_is_one_line(
     line = next(line for line in err.splitlines() if line.startswith("znn-dask: "))
     assert message in line
     assert "Traceback" not in err
-    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix) == ["objects.zarr"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix) == ["volume.zarr"]

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from shapes import write_objects
 from test_picture import two_balls
 
+from znn_dask.data import create_image
+from znn_dask.data.pyramid import build_pyramid
 from znn_dask.neurons import NeuronError, neuroglancer_state, view
 from znn_dask.neurons.packing import column
 from znn_dask.neurons.reduced import reduce_image
-from znn_dask.segmentation.segment import write_objects
 
 PLACES = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
@@ -219,11 +221,24 @@ def test_an_image_is_reduced_to_means_in_its_place() -> None:
     assert order > 0.99
 
 
+def test_a_lower_level_is_read_where_there_is_one(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (64, 128, 160), np.uint8)
+    place = tmp_path / "v.zarr"
+    array = create_image(place, "image", values.shape, np.uint8, voxel_size=(20, 10, 10))
+    array[...] = values
+    whole = reduce_image(f"{place}/image", 32 * 32 * 40)
+    assert build_pyramid(f"{place}/image") >= 1
+    array[...] = 0  # so what is read now is the lower level
+    lower = reduce_image(f"{place}/image", 32 * 32 * 40)
+    np.testing.assert_allclose(lower.size, whole.size)
+    np.testing.assert_array_equal(lower.origin, whole.origin)
+    assert lower.voxels.shape == whole.voxels.shape
+    assert np.corrcoef(lower.voxels.ravel(), whole.voxels.ravel())[0, 1] > 0.99
+
+
 def test_a_state_of_neuroglancer(tmp_path: Path) -> None:
-    write_objects(tmp_path / "o.zarr", two_balls(), voxel_size=(30, 8, 4), offset=(10, 0, 0))
-    state = neuroglancer_state(
-        str(tmp_path / "o.zarr"), "http://127.0.0.1:9000/", meshes="meshes", ids=[4]
-    )
+    source = write_objects(tmp_path / "o.zarr", two_balls(), (30, 8, 4), offset=(10, 0, 0))
+    state = neuroglancer_state(source, "http://127.0.0.1:9000/", meshes="meshes", ids=[4])
     assert state["dimensions"] == {"x": [4e-9, "m"], "y": [8e-9, "m"], "z": [3e-8, "m"]}
     assert state["position"] == [50, 30, 30]
     zarr, meshes = state["layers"][0]["source"]

@@ -24,6 +24,7 @@ from znn_dask.report.colours import GRID, INK, MUTED
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 _MAP_WIDTH, _MAP_HEIGHT = 560, 230  # pixels
+_HALF_CELL = 0.46  # of a cell that is 1 wide
 _ROW, _FRAME = 24, 52  # pixels: of a bar, and of what is around them
 _MOST_ROWS = 40
 _SMOOTHED = 40  # part of a training curve that a mean reaches to either side
@@ -136,15 +137,13 @@ class BlockChart:
     """The blocks of a prediction, slice by slice."""
 
     def __init__(self) -> None:
-        columns = ("x", "y", "colour", "state", "where")
+        columns = ("left", "right", "top", "bottom", "colour", "state", "where")
         self._cells = ColumnDataSource({name: [] for name in columns})
         self._names = ColumnDataSource({"x": [], "y": [], "text": []})
         self.root = _figure(height=120, x_range=Range1d(0, 1), y_range=Range1d(1, 0))
         self.root.sizing_mode = None
-        cells = self.root.rect(
-            *("x", "y"),
-            width=0.92,
-            height=0.92,
+        cells = self.root.quad(
+            *("left", "right", "top", "bottom"),
             source=self._cells,
             fill_color="colour",
             line_color=None,
@@ -174,8 +173,10 @@ class BlockChart:
         )
         counts = list(zip(found.total, found.done, found.running, strict=True))
         self._cells.data = {
-            "x": found.x,
-            "y": found.y,
+            "left": [x - _HALF_CELL for x in found.x],
+            "right": [x + _HALF_CELL for x in found.x],
+            "top": [y - _HALF_CELL for y in found.y],
+            "bottom": [y + _HALF_CELL for y in found.y],
             "colour": [cell_colour(*count) for count in counts],
             "state": [_state(*count) for count in counts],
             "where": found.where,

@@ -14,7 +14,7 @@ from znn_dask.data.progress import shown
 from znn_dask.data.volume import describe_array, open_array
 
 _TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
-BOX_BYTES = 32 * 2**20
+BOX_BYTES = 16 * 2**20
 
 
 def export_tiff(source: str | Path, target: str | Path, *, progress: bool = False) -> Path:

@@ -26,7 +26,7 @@ from znn_dask.data.readers import HDF5, open_reader
 from znn_dask.data.remote import is_local, location, zarr_store
 from znn_dask.data.volume import checked_name, create_item, open_array, open_volume
 
-BOX_BYTES = 32 * 2**20  # what is read at a time, about; a box is at least one chunk
+BOX_BYTES = 16 * 2**20  # what is read at a time, about; a box is at least one chunk
 
 
 def import_image(

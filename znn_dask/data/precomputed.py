@@ -69,8 +69,9 @@ def export_precomputed(
     try:
         scales = _scales(str(partial) if is_local(place) else place, array, how, size, offset)
         for number, (above, scale, factors) in enumerate(scales, start=1):
-            every = list(cubes(scale.shape, (1,) * (scale.ndim - 3) + (CHUNK,) * 3, BLOCK_EDGE))
-            work = functools.partial(reduce_block, above, scale, factors, how)
+            unit = (1,) * (scale.ndim - 3) + (CHUNK,) * 3
+            every = list(cubes(scale.shape, unit, BLOCK_EDGE))
+            work = functools.partial(reduce_block, above, scale, unit, factors, how)
             finished = spread(work, every, name="precomputed", client=client, threads=threads)
             title = f"{path.name}, resolution {number}"
             for _ in shown(finished, title, len(every), "blocks", progress):

@@ -9,14 +9,14 @@ Zarr stores no chunk of zeros, so the levels themselves do not say what was done
 
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 
-from znn_dask.data.boxes import Block, cubes
+from znn_dask.data.boxes import Block, cubes, cut
 from znn_dask.data.metadata import VolumeError, parse_multiscales, with_levels
 from znn_dask.data.progress import shown
 from znn_dask.data.reduction import Reduction, halvings, reduced
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 RECORD = ".pyramid"
-BLOCK_EDGE = 128  # voxels that one task makes along z, y and x, about: 8 times as many are read
+BLOCK_EDGE = 128  # voxels that one task makes along z, y and x, about
 
 
 def build_pyramid(
@@ -44,7 +44,7 @@ def build_pyramid(
 
     Each level is halved along the axes with the shortest voxels, until it is 64 voxels long. A
     level appears in the metadata when it is complete; a run that was interrupted anywhere is
-    continued by the next one, block by block. Each task holds about 8 * 128^3 voxels.
+    continued by the next one, block by block. Each task holds the voxels of about 8 chunks.
 
     Parameters
     ----------
@@ -108,15 +108,27 @@ def build_pyramid(
 
 
 def reduce_block(
-    source: Any, target: Any, factors: Triple, reduction: Reduction, block: Block
+    source: Any,
+    target: Any,
+    unit: Sequence[int],
+    factors: Triple,
+    reduction: Reduction,
+    block: Block,
 ) -> None:
-    """Fill `block` of array `target` from `source`, which is `factors` (z,y,x) times as fine."""
+    """Fill `block` of array `target` from `source`, which is `factors` (z,y,x) times as fine.
+
+    One chunk of shape `unit` after another, so that a task holds little whatever the block.
+    """
     each = (*((1,) * (len(block) - 3)), *factors)
-    box = tuple(
-        slice(b.start * f, min(b.stop * f, n))
-        for b, f, n in zip(block, each, source.shape, strict=True)
-    )
-    target[block] = reduced(np.asarray(source[box]), factors, reduction)
+    for part in cut([b.stop - b.start for b in block], unit):
+        into = tuple(
+            slice(b.start + p.start, b.start + p.stop) for b, p in zip(block, part, strict=True)
+        )
+        box = tuple(
+            slice(i.start * f, min(i.stop * f, n))
+            for i, f, n in zip(into, each, source.shape, strict=True)
+        )
+        target[into] = reduced(np.asarray(source[box]), factors, reduction)
 
 
 def _build(
@@ -128,7 +140,8 @@ def _build(
     item: tuple[int, Block],
 ) -> None:
     number, block = item
-    reduce_block(source, target, factors, reduction, block)
+    unit = target.shards or target.chunks
+    reduce_block(source, target, unit, factors, reduction, block)
     marks[number] = 1
 
 

@@ -102,6 +102,11 @@ class Attempt:
         """Location of the job's folder."""
         return self._folder.location
 
+    @property
+    def working(self) -> bool:
+        """Whether the work itself began, after all that goes before it."""
+        return self._progress.last > 0
+
     def check(self) -> None:
         """Raise SupersededError where a later attempt was claimed."""
         later = newest(self._folder.names(RECORDS), "claim")

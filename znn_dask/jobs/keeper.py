@@ -6,6 +6,7 @@ key: Dask gives a task up when four workers died of it, and a job must not end l
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterable
@@ -99,24 +100,36 @@ class Keeper(SchedulerPlugin):
         self._awake.set()
 
     async def _keep(self) -> None:
+        """Look at the jobs again and again, whatever happens."""
         scheduler = self._scheduler
-        async with Client(
-            scheduler.address,
-            security=scheduler.security,
-            asynchronous=True,
-            set_as_default=False,
-            name=NAME,
-        ) as client:
-            while True:
-                self._awake.clear()
-                try:
-                    await self._round(client)
-                except Exception as error:
-                    _log.exception("jobs: %s", error)
-                try:
-                    await asyncio.wait_for(self._awake.wait(), _LOOK_SECONDS)
-                except TimeoutError:
-                    continue
+        while True:
+            try:
+                async with Client(
+                    scheduler.address,
+                    security=scheduler.security,
+                    asynchronous=True,
+                    set_as_default=False,
+                    name=NAME,
+                ) as client:
+                    while client.status != "closed":
+                        await self._try_round(client)
+                        await self._rest()
+            except Exception as error:
+                _log.exception("jobs: no client of this scheduler: %s", error)
+                await self._rest()
+
+    async def _try_round(self, client: Client) -> None:
+        """A round; what goes wrong in it must not end the client, who holds the drivers."""
+        try:
+            await self._round(client)
+        except Exception as error:
+            _log.exception("jobs: %s", error)
+
+    async def _rest(self) -> None:
+        """Wait until something happens, or for some time."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._awake.wait(), _LOOK_SECONDS)
+        self._awake.clear()
 
     async def _round(self, client: Client) -> None:
         for key, driver in list(self._drivers.items()):

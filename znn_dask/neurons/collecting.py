@@ -15,7 +15,7 @@ import numpy as np
 
 from znn_dask.data.metadata import VoxelSize
 from znn_dask.neurons.errors import NeuronError
-from znn_dask.neurons.files import local_path, write_json, write_whole
+from znn_dask.neurons.files import PARTIAL, local_path, write_json, write_whole
 from znn_dask.neurons.objects import Objects, Triple, count
 from znn_dask.neurons.running import Runner
 
@@ -72,17 +72,20 @@ class Collection:
 
         Raises NeuronError for a folder of something else, or of other objects or settings.
         """
-        record = {"kind": kind, "made": "znn_dask", **self._settings()}
+        record = {"made": "znn_dask", "kind": kind, **self._settings()}
         place = self.folder / RECORD
-        if overwrite and place.is_file():
+        former = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+        if overwrite and former.get("made") == record["made"]:
             shutil.rmtree(self.folder)
-        if place.is_file():
-            former = json.loads(place.read_text(encoding="utf-8"))
+            former = {}
+        if former:
             for key in [*record, *former]:
                 if former.get(key) != record.get(key):
+                    has = f"{key} {former.get(key)}, asked for is {record.get(key)}"
+                    if key == "state":
+                        has = f"{kind} of objects that were at {self.objects.source} before"
                     raise NeuronError(
-                        f"{self.folder} has {key} {former.get(key)}, asked for is "
-                        f"{record.get(key)}; choose another folder or overwrite"
+                        f"{self.folder} has {has}; choose another folder or overwrite"
                     )
         elif self.folder.exists() and any(self.folder.iterdir()):
             raise NeuronError(f"{self.folder} holds other files; choose a new folder")
@@ -94,7 +97,7 @@ class Collection:
             "source": self.objects.source,
             "state": self.objects.state(),
             "voxel_size": self.objects.voxel_size,
-            "offset": self.objects.offset,
+            "origin": self.objects.origin,
             **asdict(self.maker),  # type: ignore[call-overload]
         }
         settings: dict[str, Any] = json.loads(json.dumps(described))
@@ -119,6 +122,8 @@ class Collection:
         makings = [_Making(number, tuple(counted.places[number])) for number in missing]
         runner.map("making", partial(_make, self, store), makings)
         shutil.rmtree(store)
+        for leftover in self.folder.glob(PARTIAL):  # of a run that was killed
+            leftover.unlink(missing_ok=True)
         place = self.folder / SIZES
         sizes = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
         write_json(place, sizes | {str(i): counted.voxels[i] for i in ids})

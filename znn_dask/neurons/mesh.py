@@ -60,8 +60,8 @@ class Mesher:
     def build(self, objects: Objects, number: int, pieces: Sequence[Arrays]) -> Mesh:
         """The mesh of an object of its surfaces in all blocks."""
         keys, faces = join([(piece["keys"], piece["faces"]) for piece in pieces])
-        voxels = unpack(keys) / 2 + np.array(objects.offset)
-        vertices = (voxels * np.array(objects.voxel_size))[:, ::-1]
+        placed = unpack(keys) / 2 * np.array(objects.voxel_size) + np.array(objects.origin)
+        vertices = placed[:, ::-1]
         if self.smooth:
             vertices = smooth(vertices, faces, self.smooth)
         vertices, faces = simplify(vertices, faces, self.simplify)

@@ -1,8 +1,11 @@
 """States of Neuroglancer, which show objects with their image, meshes and skeletons."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from znn_dask.data.metadata import VoxelSize
 from znn_dask.neurons.files import write_json
@@ -32,7 +35,8 @@ def neuroglancer_state(
     opened = open_objects(objects, voxel_size=voxel_size)
     size = opened.voxel_size[::-1]
     base = url.rstrip("/")
-    middle = [o + n / 2 for o, n in zip(opened.offset, opened.shape, strict=True)][::-1]
+    begin = np.array(opened.origin) / np.array(opened.voxel_size)
+    middle = (begin + np.array(opened.shape) / 2)[::-1].tolist()
     sources: list[Any] = [f"zarr://{base}/{objects}"]
     sources += [
         {"url": f"precomputed://{base}/{folder}", "transform": _shift(size)}
@@ -69,6 +73,6 @@ def write_state(path: Path, shown: str, url: str, *, image: str | None, ids: Seq
     objects, meshes = shown, None
     if is_meshes(shown):
         record = Meshes(shown).record
-        objects = record["source"]
+        objects = os.path.relpath(record["source"])
         meshes = shown if record["format"] == "precomputed" else None
     write_json(path, neuroglancer_state(objects, url, image=image, meshes=meshes, ids=ids))

@@ -78,7 +78,7 @@ class Skeletonizer:
         positions, radii, parents = centre_lines(
             voxels, spacing, scale=self.scale, shortest=self.shortest
         )
-        positions += np.array(objects.offset) * np.array(objects.voxel_size)
+        positions += np.array(objects.origin)
         made = Skeleton(
             number, positions[:, ::-1].astype(np.float32), radii.astype(np.float32), parents
         )

@@ -89,30 +89,47 @@ def evaluate(
 ) -> Scores:
     """Score objects against ground-truth labels, block by block.
 
-    objects, labels: paths, URLs, Zarr arrays or arrays of ids with axes (z, y, x). Label 0 is
-        background and is not scored.
-    region: part of the labels to score, slices z, y, x or text "0:100,:,190:250". Objects that
-        record their position are placed by it, and without a region all that both cover is
-        scored. Of others those of the labels' shape are cut alike, and those of the region's
-        shape taken whole.
-    relabel_components: first split labels into 26-connected components, as a body that is one
-        outside a crop may fall into several pieces inside it.
-    dust: label components of fewer voxels are taken as background (needs relabel_components or
-        in_plane).
-    in_plane: 2D scores: labels and objects are first split into the 4-connected components of
-        every slice. Masks of cell interiors become labels so.
-    ignore_boundary: leave out voxels within that many steps of a face between two labels.
-    unlabelled: what object id 0 means inside the foreground: one "object" like any other (as
-        scikit-image and CREMI's VI count), "singletons" (every voxel its own object, as
-        SNEMI3D's script counts), or "ignore" (not scored).
-
-    client: Dask client whose workers read and count; None: `threads` of this process, one per core.
-    block: voxels z, y, x that one task reads; chosen if None. The scores do not depend on it.
-
     Adapted Rand error after Arganda-Carreras et al. 2015 (Front. Neuroanat. 9:142), over pairs of
     distinct voxels; variation of information after Meila 2007. The error and both entropies equal
     scikit-image's, which however returns precision and recall in each other's place.
-    Raises SegmentationError where shapes or types do not fit, or nothing is left to score.
+
+    Parameters
+    ----------
+    objects, labels
+        Paths, URLs, Zarr arrays or arrays of ids with axes (z, y, x). Label 0 is background and is
+        not scored.
+    region
+        Part of the labels to score, slices z, y, x or text "0:100,:,190:250". Objects that record
+        their position are placed by it, and without a region all that both cover is scored. Of
+        others those of the labels' shape are cut alike, and those of the region's shape taken
+        whole.
+    relabel_components
+        First split labels into 26-connected components, as a body that is one outside a crop may
+        fall into several pieces inside it.
+    dust
+        Label components of fewer voxels are taken as background (needs relabel_components or
+        in_plane).
+    in_plane
+        2D scores: labels and objects are first split into the 4-connected components of every
+        slice. Masks of cell interiors become labels so.
+    ignore_boundary
+        Leave out voxels within that many steps of a face between two labels.
+    unlabelled
+        What object id 0 means inside the foreground: one "object" like any other (as scikit-image
+        and CREMI's VI count), "singletons" (every voxel its own object, as SNEMI3D's script
+        counts), or "ignore" (not scored).
+
+    block
+        Voxels z, y, x that one task reads; chosen if None. The scores do not depend on it.
+    client
+        Dask client whose workers read and count, which takes paths or Zarr arrays.
+    threads
+        Of this process, where there is no client; one per core if None.
+
+    Raises
+    ------
+    SegmentationError
+        Where shapes or types do not fit, or nothing is left to score.
     """
     if dust and not (relabel_components or in_plane):
         raise SegmentationError(

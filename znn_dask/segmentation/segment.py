@@ -52,21 +52,13 @@ DEFAULT_THRESHOLD = {"boundary": 0.5, "affinity": 0.3}
 class SegmentationParameters:
     """What decides the objects.
 
-    Parameters
-    ----------
-    threshold
-        Contacts with a mean boundary probability below it are merged. The default suits boundary
-        maps; for affinities, which are not blurred over two voxels, 0.3 is better
+    threshold: contacts with a mean boundary probability below it are merged. The default suits
+        boundary maps; for affinities, which are not blurred over two voxels, 0.3 is better
         (`DEFAULT_THRESHOLD`).
-        (`DEFAULT_THRESHOLD`).
-    seed_threshold
-        A voxel with a boundary probability below it is inside a cell.
-    smoothing, spacing
-        See `watershed.Landscape`, in units of the smallest voxel edge.
-    minimum_size
-        Objects of fewer voxels join their best neighbour.
-    in_plane
-        Segment every slice by itself.
+    seed_threshold: a voxel with a boundary probability below it is inside a cell.
+    smoothing, spacing: see `watershed.Landscape`, in units of the smallest voxel edge.
+    minimum_size: objects of fewer voxels join their best neighbour.
+    in_plane: segment every slice by itself.
     """
 
     threshold: float = 0.5
@@ -118,23 +110,31 @@ def segment(
     for bit, whatever the blocks, threads or workers. What is finished is recorded: the same call
     after an interruption goes on from there.
 
-    The other settings are those of `SegmentationParameters`.
-
     Parameters
     ----------
     probability
-        Path or URL of a Zarr array or OME-Zarr group, or an array, with axes (c, z, y, x) or (z, y,
-        x). Boundary maps have one channel (boundary) or two (inside, boundary), affinity maps three
-        (x, y, z).
+        Path or URL of a Zarr array or OME-Zarr group, or an array, with axes (c, z, y, x) or
+        (z, y, x). Boundary maps have one channel (boundary) or two (inside, boundary), affinity
+        maps three (x, y, z).
     out
         Path or URL of a new OME-Zarr label image; its array `0` holds the objects, (z, y, x)
         uint32, ids 1..n, lower resolutions follow. It can be opened once it is complete.
     client
         Dask client whose workers compute; they must see the same storage. None: threads of this
         process.
+    kind
+        "boundary" or "affinity"; "auto": affinities when the map has three channels.
     threshold
-        Default by kind, see `DEFAULT_THRESHOLD`; `best_parameters` finds a better one on a labelled
-        region.
+        Contacts with a mean boundary probability below it are merged; default by kind, see
+        `DEFAULT_THRESHOLD`. `best_parameters` finds a better one on a labelled region.
+    seed_threshold
+        A voxel with a boundary probability below it is inside a cell.
+    smoothing, spacing
+        See `watershed.Landscape`; in units of the smallest voxel edge.
+    minimum_size
+        Objects of fewer voxels join their best neighbour.
+    in_plane
+        Segment every slice by itself.
     region
         Part of the map to segment, slices z, y, x or text "0:100,:,190:250"; `out` then has the
         shape of the region and records its offset.
@@ -145,14 +145,17 @@ def segment(
     memory_limit
         What all blocks under way may take in each process; bytes or such as "4 GB".
     threads
-        Of this process; one per core if None.
+        Of this process, where there is no client; one per core if None.
     overwrite
         Replace objects that are complete, or were begun with other settings.
+    progress
+        Show a bar on standard error.
 
     Raises
     ------
     SegmentationError
-        For a map, region, setting or output that cannot be used, and where memory does not suffice.
+        For a map, region, setting or output that cannot be used, where memory does not suffice,
+        and when a block fails.
     """
     opened = open_map(probability)
     resolved = resolve_kind(kind, opened.shape)

@@ -184,9 +184,9 @@ def _followed(place: np.ndarray) -> np.ndarray:
 class _Tops:
     """Voxels at which ways end, in the order of their places in the array.
 
-    position: their z, y, x. number: of the top at each place of the array, -1 elsewhere. reached: by
-    ways from the block. passed: at which a way leaves what is known. summit: its number from 0,
-    equal for tops that are neighbours.
+    position: their z, y, x. number: of the top at each place of the array, -1 elsewhere.
+    reached: by ways from the block. passed: at which a way leaves what is known. summit: its
+    number from 0, equal for tops that are neighbours.
     """
 
     position: tuple[np.ndarray, ...]
