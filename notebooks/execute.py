@@ -45,7 +45,10 @@ def tidy(notebook: NotebookNode, folder: Path) -> NotebookNode:
         outputs = []
         for output in cell.get("outputs", []):
             if "data" in output:
-                output.data.pop(_WIDGET, None)
+                widget = output.data.pop(_WIDGET, None)
+                alone = widget is not None and set(output.data) <= {"text/plain"}
+                if alone or output.data.get("text/plain") == "":
+                    continue  # of a progress bar, say, nothing is left to look at
                 output.metadata = NotebookNode()
                 output.data.update({k: _plain(v, folder) for k, v in output.data.items()})
             if "text" in output:

@@ -336,7 +336,8 @@ class Trainer:
                 self._save()
         if self.step < updates:
             self._watchers.message(
-                f"stopped after update {self.step:,} of {updates:,}, with a checkpoint to go on from"
+                f"stopped after update {self.step:,} of {updates:,}, "
+                "with a checkpoint to go on from"
             )
 
     def _keep(self, parameters: Parameters, momenta: Parameters, *, checkpoint: bool) -> None:
