@@ -1,6 +1,5 @@
 """Nothing of ours listens to strangers, and wrong certificates are one line."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -225,9 +224,7 @@ def test_no_tls_there(schedulers: dict[str, str], certificates: Path) -> None:
 def test_a_stranger_on_the_way_is_warned_of(
     schedulers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        connect(schedulers["plain"]).close()
+    connect(schedulers["plain"]).close()  # on loopback without one: warnings are errors here
     monkeypatch.setattr("znn_dask.cluster.security.beyond_loopback", lambda address: True)
     with pytest.warns(ClusterWarning, match="is not encrypted: whoever reaches it"):
         connect(schedulers["plain"]).close()
