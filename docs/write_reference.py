@@ -83,12 +83,12 @@ def configuration() -> str:
     meanings = dict(_meanings(example_config()))
     for section, paths in _sections(Config).items():
         parts.append(f"## {' and '.join(paths)}\n")
-        parts.append("| key | what is expected | default | meaning |\n|---|---|---|---|")
+        parts.append("| key | meaning | default | what is expected |\n|---|---|---|---|")
         for key, field in section.model_fields.items():
             if not _tables(field):
                 default = "required" if field.is_required() else _toml(field.default)
                 meaning = meanings[paths[0].strip("[]"), key]
-                parts.append(f"| `{key}` | {field.description} | {default} | {meaning} |")
+                parts.append(f"| `{key}` | {meaning} | {default} | {field.description} |")
         parts.append("")
     parts.append("## An example\n\nWhat `znn-dask train --example` prints:\n")
     parts.append(f"```toml\n{example_config()}```\n")

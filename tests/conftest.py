@@ -24,3 +24,18 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+# Rooms whose tests start schedulers, workers, kernels or browsers, nearly all of them.
+CROWDED = {"cli", "cluster", "dashboard", "deploy", "docs", "jobs", "notebooks", "training"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where pytest runs in several processes, one of them takes all tests that start others.
+
+    Two clusters at a time would wait for each other's processors longer than the tests wait.
+    """
+    for item in items:
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        if room in CROWDED or item.get_closest_marker("cluster"):
+            item.add_marker(pytest.mark.xdist_group("clusters"))

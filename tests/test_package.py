@@ -33,7 +33,10 @@ BELOW = {
     "inference": {"training", "dashboard", "cluster", "taskgraph", "data", "kernels", "network"},
     "jobs": {"inference", "training", "cluster", "taskgraph", "data", "kernels", "network"},
     "interop": {"taskgraph", "kernels", "network"},
-    "segmentation": {"data", "kernels", "network"},
+    "segmentation": {
+        *("inference", "training", "dashboard", "cluster", "taskgraph", "data"),
+        *("kernels", "network"),
+    },
     "display": {
         *("report", "segmentation", "training", "cluster", "taskgraph", "data"),
         *("kernels", "network"),

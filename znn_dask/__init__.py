@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         write_znn,
         zoo,
     )
-    from znn_dask.neurons import mesh, view
+    from znn_dask.neurons import mesh, picture, skeletonize, view
     from znn_dask.segmentation import evaluate, segment
     from znn_dask.taskgraph.forward import ForwardPass
     from znn_dask.taskgraph.plan import Plan, plan
@@ -69,11 +69,13 @@ _HOMES = {
     "open_array": "znn_dask.data",
     "open_volume": "znn_dask.data",
     "parse_znn": "znn_dask.network",
+    "picture": "znn_dask.neurons",
     "plan": "znn_dask.taskgraph.plan",
     "predict": "znn_dask.inference.predict",
     "read_plan": "znn_dask.taskgraph.plan_file",
     "read_znn": "znn_dask.network",
     "segment": "znn_dask.segmentation",
+    "skeletonize": "znn_dask.neurons",
     "submit": "znn_dask.jobs.handle",
     "synthetic_volume": "znn_dask.data.synthetic",
     "timeline": "znn_dask.cluster.timeline",
@@ -108,11 +110,13 @@ __all__ = [
     "open_array",
     "open_volume",
     "parse_znn",
+    "picture",
     "plan",
     "predict",
     "read_plan",
     "read_znn",
     "segment",
+    "skeletonize",
     "submit",
     "synthetic_volume",
     "timeline",

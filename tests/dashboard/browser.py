@@ -70,6 +70,10 @@ class Browser:
         window, content = self._driver.execute_script(script)
         return int(window), int(content)
 
+    def leave(self) -> None:
+        """Close the page, before its server goes."""
+        self._driver.get("about:blank")
+
     def complaints(self) -> list[str]:
         """Errors and warnings on the console since the last look; Dask's missing icon aside."""
         return [

@@ -123,9 +123,9 @@ def test_a_killed_import_is_continued_and_never_looks_complete(
 def test_workers_write_blocks_at_the_same_time(tmp_path, bucket, stack, monkeypatch):
     from znn_dask.data.volume import create_image
 
-    values = np.kron(stack, np.ones((2, 3, 3), np.uint8))
+    values = np.kron(stack, np.ones((1, 2, 2), np.uint8))
     for place in (str(tmp_path / "v.zarr"), f"{bucket}/v.zarr"):
-        array = create_image(place, "image", values.shape, "u1", (16, 32, 32), (30, 8, 8))
+        array = create_image(place, "image", values.shape, "u1", (32, 32, 32), (30, 8, 8))
         array[...] = values
     monkeypatch.setattr(pyramid, "BLOCK_EDGE", 32)
     with local_cluster(2, workers=2, processes=True, dashboard=False) as client:
@@ -149,7 +149,7 @@ def test_train_predict_and_segment(tmp_path, bucket):
     from znn_dask.training.trainer import Trainer
 
     place = f"{bucket}/v.zarr"
-    image, labels = synthetic_volume((24, 80, 80), seed=1)
+    image, labels = synthetic_volume((16, 48, 48), seed=1)
     for name, values in (("image", image), ("labels", labels)):
         create_image(place, name, values.shape, values.dtype)[...] = np.asarray(values)
     volume = open_volume(place)
@@ -165,7 +165,8 @@ def test_train_predict_and_segment(tmp_path, bucket):
                 f"{place}/image",
                 f"{bucket}/{name}.zarr",
                 client=who,
-                block=(8, 32, 32),
+                block=(6, 19, 38),
+                pyramid=False,
                 progress=False,
             )
     assert prediction_status(maps["there"]).finished

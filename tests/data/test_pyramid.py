@@ -9,8 +9,9 @@ import pytest
 import zarr
 
 from znn_dask.cluster.local import local_cluster
+from znn_dask.data.boxes import cubes, rows
 from znn_dask.data.metadata import VolumeError, parse_multiscales
-from znn_dask.data.pyramid import blocks, build_pyramid
+from znn_dask.data.pyramid import build_pyramid
 from znn_dask.data.reduction import halvings, reduced
 from znn_dask.data.volume import create_image, open_volume
 
@@ -48,9 +49,19 @@ def test_mean_and_mode_by_definition():
 
 def test_blocks_cover_an_array_once_in_whole_chunks():
     seen = np.zeros((2, 50, 300, 131), int)
-    for block in blocks(seen.shape, (1, 50, 64, 64), 128):
+    for block in cubes(seen.shape, (1, 50, 64, 64), 128):
         assert all(b.start % u == 0 for b, u in zip(block, (1, 50, 64, 64), strict=True))
         seen[block] += 1
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("theirs", [(1, 300, 131), (16, 48, 96), (64, 128, 128), (7, 11, 13)])
+def test_rows_cover_an_array_once_within_their_size(theirs):
+    seen = np.zeros((50, 300, 131), int)
+    for box in rows(seen.shape, (16, 32, 32), theirs, 200_000):
+        assert all(b.start % u == 0 for b, u in zip(box, (16, 32, 32), strict=True))
+        assert seen[box].size <= 200_000
+        seen[box] += 1
     assert (seen == 1).all()
 
 

@@ -36,13 +36,14 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.slow
 def test_the_way_from_znn_and_back(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    python = next(block.text for block in blocks(PAGE) if block.language == "python")
+    train, apply = (block.text for block in blocks(PAGE) if block.language == "python")
     steps = {words[0]: words for words in commands()}
     assert list(steps) == ["info", "plan", "import", "train", "export"]
     for words in commands():
         if words[0] in ("info", "plan", "import"):
             assert main(words) == 0, capfd.readouterr().err
-    exec(compile(python, PAGE.name, "exec"), {})
+    exec(compile(f"{train}\n{apply}", PAGE.name, "exec"), {})
+    assert (folder / "map.zarr").is_dir()
     assert main(steps["export"]) == 0, capfd.readouterr().err
     before, after = read_znn_h5(folder / "net_current.h5"), read_znn_h5(folder / "net.h5")
     assert after.network.field_of_view == before.network.field_of_view

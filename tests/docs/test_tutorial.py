@@ -61,6 +61,7 @@ def test_every_size_that_is_made_smaller_is_there() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a dozen programs, each of which compiles its loops
 def test_the_tutorial_runs_and_prints_what_it_shows(tmp_path: Path, shell: dict[str, str]) -> None:
     folder = tmp_path / "tutorial"
     folder.mkdir()

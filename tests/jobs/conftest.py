@@ -7,7 +7,6 @@ import pytest
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """URL of a bucket on an S3 server of this process."""
-    boto3 = pytest.importorskip("boto3")
     server_module = pytest.importorskip("moto.server")
     pytest.importorskip("s3fs")
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -17,8 +16,9 @@ def bucket() -> Iterator[str]:
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        boto3.client("s3").create_bucket(Bucket="bucket")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")  # for other processes
+        # For this one, where file systems of another server of an earlier test may be cached.
+        patch.setitem(fsspec.config.conf, "s3", {"endpoint_url": f"http://{host}:{port}"})
+        fsspec.filesystem("s3").mkdir("bucket")
         yield "s3://bucket"
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
     server.stop()

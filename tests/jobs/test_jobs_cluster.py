@@ -1,7 +1,7 @@
 """Jobs on a cluster that stays: from the command line and from Python."""
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +9,12 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import dask
 import numpy as np
 import pytest
+import yaml
 from distributed import Client
 from job_cases import assert_same_bits, cluster, environment, final_parameters, write_project
 from real_cluster import wait_until
@@ -138,23 +141,64 @@ def test_cancel_leaves_a_checkpoint_and_resume_goes_on(
 def test_detaching_leaves_the_job_alone(site: Site) -> None:
     job = znn.submit(site.config, site.client, overrides=FOREVER)
     wait_until(lambda: job.history.progress is not None and job.history.progress.last > 0)
-    attached = subprocess.Popen(
+    with subprocess.Popen(
         command("attach", job.id, "--scheduler", site.address),
         env=environment(), stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert attached.stderr is not None
-    for line in attached.stderr:
-        if "update " in line:
-            break
-    attached.send_signal(signal.SIGINT)
-    rest = attached.stderr.read()
-    assert attached.wait(30) == 130
+    ) as attached:  # fmt: skip
+        assert attached.stderr is not None
+        for line in attached.stderr:
+            if "update " in line:
+                break
+        attached.send_signal(signal.SIGINT)
+        rest = attached.stderr.read()
+        assert attached.wait(30) == 130
     assert f"detached; job {job.id} goes on" in rest
     assert "Traceback" not in rest
     assert job.state == "running"
     job.cancel()
     assert job.wait(120) == "cancelled"
     assert job.checkpoints.latest is not None
+
+
+def test_two_at_once_share_a_cluster_and_the_third_waits(site: Site, tmp_path: Path) -> None:
+    with cluster(tmp_path / "cluster", 2, tmp_path / "jobs", **{"znn.jobs.at-once": 2}) as (
+        _,
+        client,
+    ):
+        jobs = [znn.submit(site.config, client, overrides=FOREVER) for _ in range(3)]
+        wait_until(lambda: all(job.history.progress for job in jobs[:2]), 120)
+        homes = {job.history.claims[0].worker for job in jobs[:2]}
+        assert len(homes) == 2
+        assert jobs[2].state == "waiting"
+        jobs[0].cancel()
+        wait_until(lambda: jobs[2].state == "running", 120)
+        assert jobs[0].state == "cancelled"
+        assert jobs[1].state == "running"
+
+
+def flat(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def test_a_cluster_with_certificates(site: Site, tmp_path: Path) -> None:
+    """Keeper and driver connect with those of their processes."""
+    pytest.importorskip("cryptography")
+    from znn_dask.cluster.certificates import make_certificates
+
+    make_certificates(tmp_path / "tls")
+    written = yaml.safe_load((tmp_path / "tls" / "tls.yaml").read_text())
+    settings = dict(flat(written))
+    with (
+        dask.config.set(settings),
+        cluster(tmp_path / "cluster", 1, **settings) as (real, client),
+    ):
+        assert real.address.startswith("tls://")
+        job = znn.submit(site.config, client, folder=tmp_path / "jobs")
+        assert job.wait(120) == "completed"
 
 
 def failed(job: Job) -> str:
@@ -172,26 +216,16 @@ def test_what_cannot_succeed_fails_once(site: Site) -> None:
     )
     reason = failed(diverging)
     assert "training stopped after update" in reason
-    assert "not finite" in reason or "nan" in reason.lower()
+    assert "the loss is" in reason
     assert diverging.history.attempt == 1
     volume = site.config.parent / "vanishing.zarr"
-    write_project(site.config.parent, updates=60)
-    os.rename(site.volume, volume)
-    try:
-        blocking = znn.submit(
-            site.config, site.client,
-            overrides=(f"data.train.0.volume={volume}", "training.updates=1000000"),
-        )  # fmt: skip
-        vanishing = znn.submit(
-            site.config, site.client, overrides=(f"data.train.0.volume={volume}",)
-        )
-        wait_until(lambda: blocking.state == "running")
-    finally:
-        os.rename(volume, site.volume)
+    shutil.copytree(site.volume, volume)
+    blocking = znn.submit(site.config, site.client, overrides=FOREVER)
+    vanishing = znn.submit(site.config, site.client, overrides=(f"data.train.0.volume={volume}",))
+    shutil.rmtree(volume)
     blocking.cancel()
-    assert "vanishing.zarr" in failed(vanishing)
+    assert "no volume at" in failed(vanishing)
     assert vanishing.history.attempt == 1
-    assert blocking.state in ("cancelled", "failed")
 
 
 @pytest.mark.parametrize(

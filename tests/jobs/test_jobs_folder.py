@@ -4,6 +4,7 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from znn_dask.jobs.folder import Folder, JobsError, open_folder
@@ -68,6 +69,16 @@ def test_a_log_is_read_as_it_grows(folder: Folder) -> None:
     assert read_log(folder, position)[0] == ""
     whole, _ = read_log(folder, Position())
     assert whole.splitlines() == read
+
+
+def test_a_store_that_does_not_answer(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = {
+        "endpoint_url": "http://127.0.0.1:1",
+        "config_kwargs": {"retries": {"total_max_attempts": 1}},
+    }
+    monkeypatch.setitem(fsspec.config.conf, "s3", nowhere)
+    with pytest.raises(OSError, match="s3://bucket/jobs: Could not connect"):
+        open_folder(f"{bucket}/jobs").write("a", b"")
 
 
 def test_what_cannot_hold_jobs_is_refused() -> None:

@@ -18,11 +18,12 @@ from real_cluster import names, take_for_dead, wait_until
 import znn_dask as znn
 from znn_dask.jobs.handle import Job
 from znn_dask.jobs.records import checkpoints_name
+from znn_dask.jobs.state import steps_done
 from znn_dask.training.checkpoint import list_checkpoints
 from znn_dask.training.config import load_config
 from znn_dask.training.from_config import trainer_from_config
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +32,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """Parameters after an ordinary training."""
-    config = load_config(project, [f"training.folder={tmp_path_factory.mktemp('plain')}/c"])
+def uninterrupted(project: Path) -> dict[str, np.ndarray]:
+    """Parameters after an ordinary training, whose checkpoints are beside its configuration."""
+    config = load_config(project)
     with znn.local_cluster(1, dashboard=False) as client:
         trainer = trainer_from_config(config, client, progress=False)
         trainer.fit(UPDATES)
@@ -115,3 +116,28 @@ def test_a_new_scheduler_finds_the_unfinished_jobs(
         assert_same_bits(final_parameters(again), uninterrupted)
         assert other.wait(150) == "completed"
         assert other.history.claims[0].time > again.history.claims[-1].time  # one at a time
+
+
+def test_a_prediction_outlives_its_drivers(
+    project: Path, uninterrupted: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    """Though it replaces another map: it does not begin again each time."""
+    checkpoint, image = project.parent / "checkpoints", project.parent / "volume.zarr/image"
+    out, block = tmp_path / "map.zarr", {"block": (1, 4, 4), "chunks": (1, 4, 4)}
+    expected = znn.predict(checkpoint, image, tmp_path / "here.zarr", progress=False, **block)
+    znn.predict(checkpoint, image, out, progress=False, border="mirror")
+    work = znn.Prediction(str(checkpoint), str(image), str(out), {**block, "overwrite": True})
+    with cluster(tmp_path / "cluster", 2) as (real, client):
+        job = znn.submit(work, client, folder=tmp_path / "jobs")
+        for i in range(2):
+            wait_until(lambda: job.history.attempt == i + 1, 120)  # noqa: B023
+            before = steps_done(job.history)
+            wait_until(lambda: steps_done(job.history) > before, 120)  # noqa: B023
+            real.add_worker(f"instead-{i}")
+            real.kill(driver_of(client, job))
+        assert job.wait(150) == "completed"
+        history = job.history
+    assert history.attempt == 3
+    assert [claim.begun for claim in history.claims] == [False, True, True]
+    assert 0 < history.claims[1].step < history.claims[2].step
+    np.testing.assert_array_equal(znn.open_array(out)[:], znn.open_array(expected)[:])

@@ -11,11 +11,11 @@ from znn_dask.training.checkpoint import load_checkpoint
 from znn_dask.training.config import load_config
 from znn_dask.training.from_config import trainer_from_config
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 def test_a_job_on_s3_goes_on_after_its_driver(bucket: str, tmp_path: Path) -> None:
-    config = write_project(tmp_path / "project", updates=100)
+    config = write_project(tmp_path / "project", updates=60)
     with cluster(tmp_path / "cluster", 2) as (real, client):
         job = znn.submit(config, client, folder=f"{bucket}/jobs")
         assert job.location.startswith(f"{bucket}/jobs/")
@@ -31,5 +31,5 @@ def test_a_job_on_s3_goes_on_after_its_driver(bucket: str, tmp_path: Path) -> No
     plain = load_config(config, [f"training.folder={tmp_path}/plain"])
     with znn.local_cluster(1, dashboard=False) as client:
         trainer = trainer_from_config(plain, client, progress=False)
-        trainer.fit(100)
+        trainer.fit(60)
     assert_same_bits(found, dict(trainer.parameters))

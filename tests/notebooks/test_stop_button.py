@@ -48,7 +48,7 @@ def interrupted(notebook: Kernel) -> int:
         return found is not None and int(found[1].replace(",", "")) >= 5
 
     shown = notebook.run("trainer.fit(1_000_000)", watch=enough)
-    said = [text for text in shown if "fit goes on from there" in text]
+    said = [text for text in shown if "with a checkpoint to go on from" in text]
     assert said, shown[-3:]
     found = re.search(r"stopped after update ([\d,]+) of 1,000,000, with a checkpoint", said[-1])
     assert found is not None

@@ -23,7 +23,7 @@ def random_pair(seed: int, shape: tuple[int, int, int] = (9, 14, 11)) -> tuple:
 @pytest.mark.parametrize("seed", range(4))
 def test_agrees_with_scikit_image(seed: int) -> None:
     objects, truth = random_pair(seed)
-    scores = evaluate(objects, truth, slab_voxels=1000)
+    scores = evaluate(objects, truth, block=(4, 20, 9))
     # scikit-image returns recall before precision, against its documentation (its issue 6485)
     error, recall, precision = adapted_rand_error(truth, objects)
     split, merge = variation_of_information(truth, objects, ignore_labels=(0,))
@@ -66,18 +66,28 @@ def test_what_object_zero_counts_as() -> None:
     assert (ignored.adapted_rand_error, ignored.foreground, ignored.unlabelled) == (0, 12, 4)
 
 
-@pytest.mark.parametrize("slab_voxels", [1, 700, 1 << 24])
-def test_components_across_slabs_match_whole_volume(slab_voxels: int) -> None:
+@pytest.mark.parametrize("block", [(1, 1, 1), (4, 3, 5), (13, 2, 9), (20, 20, 20)])
+def test_components_across_blocks_match_whole_volume(block: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 4, (13, 8, 9)).astype(np.uint16)  # tangled components
     objects = rng.integers(1, 4, truth.shape).astype(np.uint32)
     whole = cc3d.connected_components(truth, connectivity=26)
-    streamed = evaluate(objects, truth, relabel_components=True, slab_voxels=slab_voxels)
+    streamed = evaluate(objects, truth, relabel_components=True, block=block)
     assert streamed == evaluate(objects, whole)
     sizes = np.bincount(whole.ravel())
     without_dust = np.where(sizes[whole] < 5, 0, whole)
-    streamed = evaluate(objects, truth, relabel_components=True, dust=5, slab_voxels=slab_voxels)
+    streamed = evaluate(objects, truth, relabel_components=True, dust=5, block=block)
     assert streamed == evaluate(objects, without_dust)
+
+
+@pytest.mark.parametrize("block", [(1, 2, 3), (2, 5, 4)])
+def test_slices_across_blocks_match_whole_slices(block: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(5)
+    truth, objects = (rng.integers(0, 3, (3, 11, 12)).astype(np.uint16) for _ in range(2))
+    whole = evaluate(objects, truth, in_plane=True, dust=3)
+    blocks = evaluate(objects, truth, in_plane=True, dust=3, block=block, threads=3)
+    assert whole.labels == blocks.labels
+    assert whole.to_json() == blocks.to_json()
 
 
 def test_in_plane_splits_slices_and_masks() -> None:
@@ -95,10 +105,10 @@ def test_boundary_voxels_can_be_left_out() -> None:
     moved = np.roll(truth, 1, axis=2)
     moved[..., 0] = truth[..., 0]
     assert evaluate(moved, truth).adapted_rand_error > 0.01
-    for slab_voxels in (400, 1 << 24):
-        near = evaluate(moved, truth, ignore_boundary=2, slab_voxels=slab_voxels)
+    for block in ((2, 7, 20), (5, 5, 5), (12, 20, 20)):
+        near = evaluate(moved, truth, ignore_boundary=2, block=block)
         assert near.adapted_rand_error == 0
-    assert near == evaluate(moved, truth, ignore_boundary=2, slab_voxels=800)
+    assert near == evaluate(moved, truth, ignore_boundary=2)
 
 
 def test_region_cuts_labels_and_objects(tmp_path: Path) -> None:

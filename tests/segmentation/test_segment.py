@@ -97,8 +97,6 @@ def test_in_plane_objects_stay_in_their_slice() -> None:
     per_slice = [set(np.unique(plane)) for plane in objects]
     assert sum(len(ids) for ids in per_slice) == len(set.union(*per_slice))
     assert evaluate(objects, truth, in_plane=True).adapted_rand_error < 0.1
-    again = fragments(boundary, in_plane=True, threads=1)
-    assert np.array_equal(again, fragments(boundary, in_plane=True, threads=3))
 
 
 def test_region_graph_counts_every_face_once() -> None:
@@ -112,13 +110,12 @@ def test_region_graph_counts_every_face_once() -> None:
             before, after = tuple(index), (index[0] + 1, *index[1:])
             edge = tuple(sorted((int(ids[before]), int(ids[after]))))
             expected.setdefault(edge, []).append(max(values[before], values[after]))
-    for depth in (2, 64):
-        graph = region_graph(pieces, Probability(boundary), depth=depth)
-        assert [tuple(e) for e in graph.edges.tolist()] == sorted(expected)
-        assert graph.faces.tolist() == [len(expected[e]) for e in sorted(expected)]
-        means = [np.mean(expected[e]) for e in sorted(expected)]
-        assert np.allclose(graph.boundary, means)
-        assert graph.sizes.tolist() == [0] + [27] * 27
+    graph = region_graph(pieces, Probability(boundary))
+    assert [tuple(e) for e in graph.edges.tolist()] == sorted(expected)
+    assert graph.faces.tolist() == [len(expected[e]) for e in sorted(expected)]
+    means = [np.mean(expected[e]) for e in sorted(expected)]
+    assert np.allclose(graph.boundary, means, atol=1e-5)
+    assert graph.sizes.tolist() == [0] + [27] * 27
 
 
 def test_agglomeration_contracts_as_a_direct_recount() -> None:
@@ -178,13 +175,16 @@ def test_existing_output_is_kept_unless_told(tmp_path: Path, truth: np.ndarray) 
     boundary = boundary_map(truth[:16], noise=0.1, seed=1)
     out = segment(boundary, tmp_path / "objects.zarr", progress=False)
     before = open_map(out).array[:]
-    with pytest.raises(SegmentationError, match="exists already"):
+    with pytest.raises(
+        SegmentationError, match=r"exists already with threshold 0\.5, and this run has 0\.9"
+    ):
         segment(boundary, out, threshold=0.9, progress=False)
     assert np.array_equal(open_map(out).array[:], before)
     segment(boundary, out, threshold=0.0, minimum_size=0, overwrite=True, progress=False)
     assert open_map(out).array[:].max() > before.max()
     (tmp_path / "notes").mkdir()
-    with pytest.raises(SegmentationError, match="no Zarr v3"):
+    (tmp_path / "notes" / "today.txt").touch()
+    with pytest.raises(SegmentationError, match="no segmentation"):
         segment(boundary, tmp_path / "notes", overwrite=True, progress=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes", "objects.zarr"]
 
@@ -196,12 +196,13 @@ def test_existing_output_is_kept_unless_told(tmp_path: Path, truth: np.ndarray) 
         (np.zeros((2, 3, 8, 8)), {"kind": "affinity"}, "2 channels.*affinity"),
         (np.zeros((3, 3, 8, 8)), {"kind": "boundary"}, "3 channels.*boundary"),
         (np.zeros((8, 8)), {}, r"\(8, 8\)"),
-        (np.full((3, 8, 8), np.nan), {}, "NaN"),
         (np.zeros((1, 3, 8, 8)), {"kind": "cells"}, "'cells'"),
         (np.zeros((3, 8, 8)), {"threshold": 1.5}, "1.5"),
         (np.zeros((3, 8, 8)), {"minimum_size": -1}, "-1"),
         (np.zeros((3, 8, 8)), {"region": "0:4,:,:"}, "3 voxels"),
-        (np.broadcast_to(np.float32(0), (50_000, 50_000, 50_000)), {}, "GiB"),
+        (np.zeros((100, 8, 8)), {"block": (50, 8, 8)}, "block of .50, 8, 8. .* multiple of 64"),
+        (np.zeros((100, 80, 80)), {"memory_limit": "1MB"}, "64x64x64 voxels needs about .* 1 MiB"),
+        (np.zeros((3, 8, 8)), {"memory_limit": "much"}, "'much' is no amount"),
         ("absent.zarr", {}, "absent.zarr"),
     ],
 )
@@ -211,8 +212,13 @@ def test_refusals_leave_nothing(
     with pytest.raises(ValueError, match=message):
         segment(values, tmp_path / "objects.zarr", progress=False, **settings)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(SegmentationError, match="object stores"):
-        segment(np.zeros((3, 8, 8)), "s3://bucket/objects.zarr")
+
+
+def test_map_that_is_no_probability(tmp_path: Path) -> None:
+    with pytest.raises(SegmentationError, match="NaN"):
+        segment(np.full((3, 8, 8), np.nan), tmp_path / "objects.zarr", progress=False)
+    with pytest.raises(VolumeError):
+        open_map(tmp_path / "objects.zarr")
 
 
 def test_prediction_of_a_part_is_placed_by_its_position(tmp_path: Path, truth: np.ndarray) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
+from znn_dask.training.curve import LearningCurve
 from znn_dask.training.progress import TrainingProgress, duration, track
 
 
@@ -89,6 +90,16 @@ def test_bar_in_a_terminal():
     assert "4/4" in text(console)
     assert "loss 0.125, 2 updates/s, 16 voxels/s, 0 s left" in text(console)
     assert "checkpoint [saved]" in text(console)
+
+
+def test_a_terminal_draws_the_curve_in_a_line_of_text():
+    console, clock, curve = terminal(), Clock(), LearningCurve()
+    with TrainingProgress(4, curve=curve, console=console, clock=clock) as progress:
+        for step in range(1, 5):
+            clock.now += 2.0
+            curve.train.append(step, 1 / step, 0.5, clock.now)
+            progress.update(step, 1 / step)
+    assert "█▅▃▃ loss 0.25" in text(console)
 
 
 def test_a_failure_passes_through():

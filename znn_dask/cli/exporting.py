@@ -41,7 +41,7 @@ def export(
     elif ending in (".tif", ".tiff"):
         from znn_dask.data.exporting import export_tiff
 
-        export_tiff(source, path)
+        export_tiff(source, path, progress=True)
     elif ending in (".h5", ".hdf5"):
         _to_znn_h5(source, path)
     elif ending == ".znn":

@@ -72,7 +72,7 @@ def pyramid(
     """Build the lower resolutions of an image, map or objects, which viewers need of large ones.
 
     Each is halved along the axes with the shortest voxels, until it is 64 voxels long. Run the same
-    line again after an interruption to go on. `import` and `predict` do this by themselves.
+    line again after an interruption to go on. `import`, `predict` and `segment` do so themselves.
 
     Example:
 

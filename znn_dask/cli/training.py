@@ -94,7 +94,7 @@ def train(
     finally:
         client.close()
     if not finished(trainer, settings):
-        say(f"stopped after update {trainer.step}: {trainer.checkpoint}; --resume goes on from it")
+        say(f"checkpoint: {trainer.checkpoint}; --resume goes on from it")
         return INTERRUPTED
     say(f"checkpoint: {trainer.checkpoint}")
     say(f"next: znn-dask predict {folder} volume.zarr/image map.zarr")

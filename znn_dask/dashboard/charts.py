@@ -1,6 +1,7 @@
 """The pictures of the page: curve, layers, blocks, workers. Each has a `root` and an `update`."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from znn_dask.report.colours import GRID, INK, MUTED
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 _MAP_WIDTH, _MAP_HEIGHT = 560, 230  # pixels
+_HALF_CELL = 0.46  # of a cell that is 1 wide
 _ROW, _FRAME = 24, 52  # pixels: of a bar, and of what is around them
 _MOST_ROWS = 40
 _SMOOTHED = 40  # part of a training curve that a mean reaches to either side
@@ -34,7 +36,10 @@ class CurveChart:
     def __init__(self) -> None:
         self._training = ColumnDataSource({"step": [], "loss": [], "smooth": []})
         self._validation = ColumnDataSource({"step": [], "loss": []})
-        self.root = _figure(height=270, x_axis_label="updates", y_axis_label="loss per voxel")
+        # Ranges of our own: Bokeh would complain on the console that nothing has none.
+        self._x, self._y = Range1d(0, 1), Range1d(0, 1)
+        labels = {"x_axis_label": "updates", "y_axis_label": "loss per voxel"}
+        self.root = _figure(height=270, x_range=self._x, y_range=self._y, **labels)
         self.root.line(*("step", "loss"), source=self._training, line_color=style.RAW, line_width=1)
         line = self.root.line(
             *("step", "smooth"), source=self._training, line_color=style.TRAINING, line_width=2
@@ -59,6 +64,9 @@ class CurveChart:
         reach = len(training["loss"]) // _SMOOTHED
         self._training.data = {**training, "smooth": smooth(training["loss"], reach)}
         self._validation.data = dict(curve["validation"])
+        both = (training, curve["validation"])
+        self._x.update(**_span(step for points in both for step in points["step"]))
+        self._y.update(**_span(loss for points in both for loss in points["loss"]))
 
 
 class BarChart:
@@ -88,11 +96,9 @@ class BarChart:
         self._parts, self._scale = tuple(colours), scale
         self._source = ColumnDataSource({"row": [], **{part: [] for part in colours}})
         self._rows = FactorRange(factors=[])
-        ends = {"x_range": Range1d(0, most)} if most is not None else {}
-        self.root = _figure(height=_FRAME, y_range=self._rows, x_axis_label=unit, **ends)
-        if most is None:
-            self.root.x_range.start = 0
-            self.root.x_range.range_padding = 0.03
+        self._most, self._x = most, Range1d(0, most or 1)
+        ranges = {"x_range": self._x, "y_range": self._rows}
+        self.root = _figure(height=_FRAME, x_axis_label=unit, **ranges)
         bars = self.root.hbar_stack(
             self._parts,
             y="row",
@@ -105,7 +111,8 @@ class BarChart:
         for part, bar in zip(self._parts, bars, strict=True):
             tips = [("", "@row"), (part, f"@{{{part}}}{{{form}}}")]
             self.root.add_tools(HoverTool(renderers=[bar], tooltips=tips))
-        self.root.xaxis.formatter = NumeralTickFormatter(format=form)
+        if "%" in form:
+            self.root.xaxis.formatter = NumeralTickFormatter(format=form)
         self.root.ygrid.grid_line_color = None
         self.root.yaxis.axis_line_color = None
         self.root.yaxis.major_label_text_color = INK
@@ -117,6 +124,9 @@ class BarChart:
         if names != list(self._rows.factors):
             self._rows.factors = names
             self.root.height = _FRAME + _ROW * max(1, len(names))
+        if self._most is None:
+            longest = max((self._scale * sum(parts.values()) for _, parts in shown), default=0)
+            self._x.end = 1.03 * longest or 1
         self._source.data = {
             "row": names,
             **{p: [self._scale * parts.get(p, 0.0) for _, parts in shown] for p in self._parts},
@@ -127,15 +137,13 @@ class BlockChart:
     """The blocks of a prediction, slice by slice."""
 
     def __init__(self) -> None:
-        columns = ("x", "y", "colour", "state", "where")
+        columns = ("left", "right", "top", "bottom", "colour", "state", "where")
         self._cells = ColumnDataSource({name: [] for name in columns})
         self._names = ColumnDataSource({"x": [], "y": [], "text": []})
         self.root = _figure(height=120, x_range=Range1d(0, 1), y_range=Range1d(1, 0))
         self.root.sizing_mode = None
-        cells = self.root.rect(
-            *("x", "y"),
-            width=0.92,
-            height=0.92,
+        cells = self.root.quad(
+            *("left", "right", "top", "bottom"),
             source=self._cells,
             fill_color="colour",
             line_color=None,
@@ -165,8 +173,10 @@ class BlockChart:
         )
         counts = list(zip(found.total, found.done, found.running, strict=True))
         self._cells.data = {
-            "x": found.x,
-            "y": found.y,
+            "left": [x - _HALF_CELL for x in found.x],
+            "right": [x + _HALF_CELL for x in found.x],
+            "top": [y - _HALF_CELL for y in found.y],
+            "bottom": [y + _HALF_CELL for y in found.y],
             "colour": [cell_colour(*count) for count in counts],
             "state": [_state(*count) for count in counts],
             "where": found.where,
@@ -201,6 +211,14 @@ def _state(total: int, done: int, running: int) -> str:
         return "running" if running else "done" if done else "missing"
     under_way = f", {running} running" if running else ""
     return f"{done} of {total} done{under_way}"
+
+
+def _span(values: Iterable[float]) -> dict[str, float]:
+    """From the least to the largest of the values that are finite, and a little more."""
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0), max(finite, default=1)
+    room = 0.04 * (high - low) or 0.5
+    return {"start": low - room, "end": high + room}
 
 
 def _figure(**options: Any) -> Any:

@@ -67,7 +67,8 @@ monospace}}
 p{{margin:6px 0;max-width:80ch}}
 table{{border-collapse:collapse;font-variant-numeric:tabular-nums}}
 td{{padding:3px 20px 3px 0;font-size:13.5px;white-space:nowrap}}
-.key{{display:inline-block;width:11px;height:11px;border-radius:2px;margin:0 5px 0 14px;
+.item{{white-space:nowrap;margin-left:12px}}
+.item i{{display:inline-block;width:11px;height:11px;border-radius:2px;margin-right:5px;
 vertical-align:-1px}}
 .legend{{font-size:12.5px;color:{MUTED}}}
 b.sub{{font-size:13.5px;font-weight:600}}

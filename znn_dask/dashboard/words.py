@@ -98,7 +98,7 @@ def workers(found: list[dict[str, Any]]) -> str:
 def legend(title: str, colours: dict[str, str]) -> str:
     """The name of a picture and what its colours mean."""
     keys = "".join(
-        f'<span class="key" style="background:{colour}"></span>{escape(name)}'
+        f'<span class="item"><i style="background:{colour}"></i>{escape(name)}</span> '
         for name, colour in colours.items()
     )
     return f'<div class="legend"><b class="sub">{escape(title)}</b> {keys}</div>'

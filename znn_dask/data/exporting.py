@@ -1,22 +1,23 @@
-"""Export of arrays to TIFF, slab by slab and all or nothing."""
+"""Export of arrays to TIFF, box by box and all or nothing."""
 
+import itertools
 import os
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
-import zarr
 
+from znn_dask.data.boxes import rows
 from znn_dask.data.metadata import VolumeError
+from znn_dask.data.progress import shown
 from znn_dask.data.volume import describe_array, open_array
 
 _TYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64")
+BOX_BYTES = 16 * 2**20
 
 
-def export_tiff(source: str | Path, target: str | Path) -> Path:
+def export_tiff(source: str | Path, target: str | Path, *, progress: bool = False) -> Path:
     """Write an array (z,y,x) or (c,z,y,x) as OME-TIFF with its voxel size; returns the path.
 
     source: as for `open_array`. The file appears complete or not at all, and replaces another of
@@ -37,7 +38,6 @@ def export_tiff(source: str | Path, target: str | Path) -> Path:
     try:
         tifffile.imwrite(
             temporary,
-            _pages(array, dtype, str(source)),
             shape=array.shape,
             dtype=dtype,
             ome=True,
@@ -45,18 +45,20 @@ def export_tiff(source: str | Path, target: str | Path) -> Path:
             photometric="minisblack",
             metadata={"axes": "CZYX"[-array.ndim :], **size, **units},
         )
+        with tifffile.TiffFile(temporary) as empty:
+            offset = empty.series[0].dataoffset
+        unit = (array.shards or array.chunks)[-3:]
+        boxes = list(rows(array.shape[-3:], unit, (1, 1, 1), BOX_BYTES // dtype.itemsize))
+        every = list(itertools.product(np.ndindex(array.shape[:-3]), boxes))
+        for channel, box in shown(every, f"export {path.name}", len(every), "boxes", progress):
+            voxels = np.asarray(array[(*channel, *box)])
+            if voxels.dtype != dtype and voxels.max(initial=0) > np.iinfo(dtype).max:
+                raise VolumeError(f"{source} holds id {voxels.max()}, beyond the 32 bits of TIFF")
+            # Mapped anew for every box: pages of the last one do not stay counted as ours.
+            mapped = np.memmap(temporary, dtype, "r+", offset, array.shape)
+            mapped[(*channel, *box)] = voxels
+            del mapped
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
-
-
-def _pages(array: zarr.Array, dtype: np.dtype[Any], source: str) -> Iterator[np.ndarray]:
-    """Slices (y,x) in the file's order, read in slabs of whole chunks."""
-    depth = array.chunks[-3]
-    for channel in np.ndindex(array.shape[:-3]):
-        for start in range(0, array.shape[-3], depth):
-            slab = np.asarray(array[(*channel, slice(start, start + depth))])
-            if slab.dtype != dtype and slab.max(initial=0) > np.iinfo(dtype).max:
-                raise VolumeError(f"{source} holds id {slab.max()}, beyond the 32 bits of TIFF")
-            yield from slab.astype(dtype, copy=False)

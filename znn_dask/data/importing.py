@@ -1,14 +1,14 @@
 """Import a foreign volume into a Zarr volume, box by box and all or nothing."""
 
-import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import zarr
 
+from znn_dask.data.boxes import rows
 from znn_dask.data.conversion import Conversion, conversion
 from znn_dask.data.landing import Landing
 from znn_dask.data.metadata import (
@@ -21,12 +21,12 @@ from znn_dask.data.metadata import (
 )
 from znn_dask.data.progress import shown
 from znn_dask.data.pyramid import build_pyramid
-from znn_dask.data.reader import Box, Reader
+from znn_dask.data.reader import Reader
 from znn_dask.data.readers import HDF5, open_reader
 from znn_dask.data.remote import is_local, location, zarr_store
 from znn_dask.data.volume import checked_name, create_item, open_array, open_volume
 
-BOX_BYTES = 32 * 2**20  # what is read at a time, about; a box is at least one chunk
+BOX_BYTES = 16 * 2**20  # what is read at a time, about; a box is at least one chunk
 
 
 def import_image(
@@ -44,20 +44,33 @@ def import_image(
 ) -> zarr.Array:
     """Copy `source` into item `name` of the volume (made if absent); returns its array.
 
-    source: TIFF stack, folder of slices, "file.h5:/dataset", or Zarr (v2 too), N5 or Neuroglancer
-    precomputed data, in a folder or behind a URL ("precomputed://gs://bucket/volume").
-    volume_path: folder, or URL of an object store.
-    voxel_size: (z,y,x) in nm; else the source's own, else that of the volume's other items, else 1.
-    axes: the source's axes, a letter of t, c, z, y, x each, where it does not say or is wrong.
-    labels: whether these are ids, by default if the name starts with "labels": stored unsigned,
-    colours (RGB) become ids red * 65536 + green * 256 + blue. An item "mask" becomes 0 and 1.
-    chunks: one edge per axis. pyramid: build lower resolutions too (`build_pyramid`).
-
     The item appears when it is complete. An import that is interrupted leaves the volume as it was
     (in an object store: without an item that was to be replaced), and is continued when the same
     one is started again.
 
-    Raises VolumeError for unreadable sources and for names that are taken, unless `overwrite`.
+    Parameters
+    ----------
+    source
+        TIFF stack, folder of slices, "file.h5:/dataset", or Zarr (v2 too), N5 or Neuroglancer
+        precomputed data, in a folder or behind a URL ("precomputed://gs://bucket/volume").
+    volume_path
+        Folder, or URL of an object store.
+    voxel_size
+        (z,y,x) in nm; else the source's own, else that of the volume's other items, else 1.
+    axes
+        The source's axes, a letter of t, c, z, y, x each, where it does not say or is wrong.
+    labels
+        Whether these are ids, by default if the name starts with "labels": stored unsigned, colours
+        (RGB) become ids red * 65536 + green * 256 + blue. An item "mask" becomes 0 and 1.
+    chunks
+        One edge per axis.
+    pyramid
+        Build lower resolutions too (`build_pyramid`).
+
+    Raises
+    ------
+    VolumeError
+        For unreadable sources and for names that are taken, unless `overwrite`.
     """
     checked_name(name)
     landing = Landing(location(volume_path), name)
@@ -110,29 +123,16 @@ def _fill(
     else:
         array = group["0"]  # type: ignore[assignment]
     every_channel = [slice(0, n) for n in reader.shape[:-3]]
-    every = list(_boxes(reader, array))
+    width = max(reader.dtype.itemsize, stored.dtype.itemsize)
+    voxels = BOX_BYTES // (math.prod(reader.shape[:-3]) * width)
+    unit = (array.shards or array.chunks)[-3:]
+    every = list(rows(array.shape[-3:], unit, reader.chunks[-3:], voxels))
     done = landing.done(group)
     missing = shown(every[done:], f"import {landing.name}", len(every), "boxes", progress, done)
     for number, box in enumerate(missing, start=done + 1):
         z, y, x = box
         array[..., z, y, x] = stored.apply(reader.read((*every_channel, z, y, x)))
         landing.progress(group, number)
-
-
-def _boxes(reader: Reader, array: zarr.Array) -> Iterator[Box]:
-    """Boxes (z,y,x) of whole chunks of `array`, slab after slab, that the source reads cheaply."""
-    shape = array.shape[-3:]
-    theirs = [max(1, c) for c in reader.chunks[-3:]]
-    edges = list((array.shards or array.chunks)[-3:])
-    voxel = math.prod(reader.shape[:-3]) * max(reader.dtype.itemsize, array.dtype.itemsize)
-    for axis in (2, 1, 0):
-        room = max(1, BOX_BYTES // voxel // (math.prod(edges) // edges[axis]))
-        both = math.lcm(edges[axis], theirs[axis])
-        unit = both if both <= room else edges[axis]
-        edges[axis] = min(shape[axis], max(edges[axis], room // unit * unit))
-    ranges = [range(0, n, e) for n, e in zip(shape, edges, strict=True)]
-    for corner in itertools.product(*ranges):
-        yield tuple(slice(a, min(a + e, n)) for a, e, n in zip(corner, edges, shape, strict=True))
 
 
 def _voxel_size(given: Sequence[float] | None, reader: Reader, root: str) -> VoxelSize:

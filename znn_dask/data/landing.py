@@ -43,9 +43,8 @@ class Landing:
 
     def check_free(self, overwrite: bool) -> None:
         """Raise VolumeError where a complete item has the name, unless it may be replaced."""
-        if overwrite:
-            return
-        if Path(self.final).exists() if is_local(self.root) else _complete(self.final):
+        taken = Path(self.final).exists() if is_local(self.root) else _complete(self.final)
+        if taken and not overwrite:
             advice = "use another name or overwrite"
             if _group(f"{self.final}/{PYRAMID}") is not None:
                 advice = f"go on with its lower resolutions by `znn-dask pyramid {self.final}`"
@@ -132,6 +131,8 @@ def _complete(place: str) -> bool:
         node = zarr.open(zarr_store(place), mode="r")
     except (FileNotFoundError, zarr.errors.BaseZarrError):
         return False
+    except Exception as error:  # every object store has its own kinds
+        raise VolumeError(f"{place} cannot be opened: {' '.join(str(error).split())}") from error
     return isinstance(node, zarr.Array) or parse_multiscales(node.attrs) is not None
 
 

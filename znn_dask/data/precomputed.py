@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
+from znn_dask.data.boxes import cubes
 from znn_dask.data.metadata import VolumeError, VoxelSize, origin
 from znn_dask.data.progress import shown
-from znn_dask.data.pyramid import blocks, default_reduction, reduce_block
+from znn_dask.data.pyramid import default_reduction, reduce_block
 from znn_dask.data.reduction import Reduction, halvings
 from znn_dask.data.remote import is_local, location
 from znn_dask.data.spread import spread
@@ -68,8 +69,9 @@ def export_precomputed(
     try:
         scales = _scales(str(partial) if is_local(place) else place, array, how, size, offset)
         for number, (above, scale, factors) in enumerate(scales, start=1):
-            every = list(blocks(scale.shape, (1,) * (scale.ndim - 3) + (CHUNK,) * 3, BLOCK_EDGE))
-            work = functools.partial(reduce_block, above, scale, factors, how)
+            unit = (1,) * (scale.ndim - 3) + (CHUNK,) * 3
+            every = list(cubes(scale.shape, unit, BLOCK_EDGE))
+            work = functools.partial(reduce_block, above, scale, unit, factors, how)
             finished = spread(work, every, name="precomputed", client=client, threads=threads)
             title = f"{path.name}, resolution {number}"
             for _ in shown(finished, title, len(every), "blocks", progress):

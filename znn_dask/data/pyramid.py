@@ -9,13 +9,14 @@ Zarr stores no chunk of zeros, so the levels themselves do not say what was done
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 
+from znn_dask.data.boxes import Block, cubes, cut
 from znn_dask.data.metadata import VolumeError, parse_multiscales, with_levels
 from znn_dask.data.progress import shown
 from znn_dask.data.reduction import Reduction, halvings, reduced
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 RECORD = ".pyramid"
-BLOCK_EDGE = 128  # voxels that one task makes along z, y and x, about: 8 times as many are read
-
-Block = tuple[slice, ...]
+BLOCK_EDGE = 128  # voxels that one task makes along z, y and x, about
 
 
 def build_pyramid(
@@ -43,20 +42,28 @@ def build_pyramid(
 ) -> int:
     """Build the lower levels of this OME-Zarr image, chunk by chunk; returns how many it has.
 
-    image: path or URL of an image group in Zarr format 3 (NGFF 0.5), "volume.zarr/image" or
-        "map.zarr", whose array "0" (z,y,x) or (c,z,y,x) is complete.
-    reduction: "mean" for images and maps, "mode" (most frequent, ids stay exact) for labels; by
-        default "mode" for what says that it is labels ("image-label") and for integers of 32 bits
-        or more.
-    client: Dask client whose workers do it; they must see the same storage. None: `threads` of this
-        process, one per core by default.
-    overwrite: build all levels anew, after the image has changed.
-
     Each level is halved along the axes with the shortest voxels, until it is 64 voxels long. A
     level appears in the metadata when it is complete; a run that was interrupted anywhere is
-    continued by the next one, block by block. Each task holds about 8 * 128^3 voxels.
+    continued by the next one, block by block. Each task holds the voxels of about 8 chunks.
 
-    Raises VolumeError where there is no such image.
+    Parameters
+    ----------
+    image
+        Path or URL of an image group in Zarr format 3 (NGFF 0.5), "volume.zarr/image" or
+        "map.zarr", whose array "0" (z,y,x) or (c,z,y,x) is complete.
+    reduction
+        "mean" for images and maps, "mode" (most frequent, ids stay exact) for labels; by default
+        "mode" for what says that it is labels ("image-label") and for integers of 32 bits or more.
+    client
+        Dask client whose workers do it; they must see the same storage. None: `threads` of this
+        process, one per core by default.
+    overwrite
+        Build all levels anew, after the image has changed.
+
+    Raises
+    ------
+    VolumeError
+        Where there is no such image.
     """
     place = str(image)
     group, entry = _opened(place)
@@ -100,28 +107,28 @@ def build_pyramid(
     return len(steps)
 
 
-def blocks(shape: Sequence[int], unit: Sequence[int], edge: int) -> Iterator[Block]:
-    """Boxes of whole chunks (or shards) of shape `unit` that cover `shape`.
-
-    They are about `edge` voxels long along z, y and x, and one chunk along the channels.
-    """
-    lead = len(shape) - 3
-    edges = [*unit[:lead], *(max(1, edge // u) * u for u in unit[lead:])]
-    ranges = [range(0, n, e) for n, e in zip(shape, edges, strict=True)]
-    for corner in itertools.product(*ranges):
-        yield tuple(slice(a, min(a + e, n)) for a, e, n in zip(corner, edges, shape, strict=True))
-
-
 def reduce_block(
-    source: Any, target: Any, factors: Triple, reduction: Reduction, block: Block
+    source: Any,
+    target: Any,
+    unit: Sequence[int],
+    factors: Triple,
+    reduction: Reduction,
+    block: Block,
 ) -> None:
-    """Fill `block` of array `target` from `source`, which is `factors` (z,y,x) times as fine."""
+    """Fill `block` of array `target` from `source`, which is `factors` (z,y,x) times as fine.
+
+    One chunk of shape `unit` after another, so that a task holds little whatever the block.
+    """
     each = (*((1,) * (len(block) - 3)), *factors)
-    box = tuple(
-        slice(b.start * f, min(b.stop * f, n))
-        for b, f, n in zip(block, each, source.shape, strict=True)
-    )
-    target[block] = reduced(np.asarray(source[box]), factors, reduction)
+    for part in cut([b.stop - b.start for b in block], unit):
+        into = tuple(
+            slice(b.start + p.start, b.start + p.stop) for b, p in zip(block, part, strict=True)
+        )
+        box = tuple(
+            slice(i.start * f, min(i.stop * f, n))
+            for i, f, n in zip(into, each, source.shape, strict=True)
+        )
+        target[into] = reduced(np.asarray(source[box]), factors, reduction)
 
 
 def _build(
@@ -133,7 +140,8 @@ def _build(
     item: tuple[int, Block],
 ) -> None:
     number, block = item
-    reduce_block(source, target, factors, reduction, block)
+    unit = target.shards or target.chunks
+    reduce_block(source, target, unit, factors, reduction, block)
     marks[number] = 1
 
 
@@ -145,7 +153,7 @@ def _level(
     halved = (-(-n // f) for n, f in zip(above.shape[-3:], step, strict=True))
     shape = (*above.shape[:-3], *halved)
     unit = base.chunks if base.shards else tuple(map(min, base.chunks, shape))
-    every = list(enumerate(blocks(shape, base.shards or unit, BLOCK_EDGE)))
+    every = list(enumerate(cubes(shape, base.shards or unit, BLOCK_EDGE)))
     record = group.require_group(RECORD)
     about: dict[str, Any] = {"reduction": how, "shape": list(shape), "dtype": str(base.dtype)}
     if name in record and name in group:

@@ -15,7 +15,7 @@ from znn_dask.data.reader import Reader
 
 Format = Literal["n5", "precomputed"]
 DRIVERS = {"n5": "n5", "precomputed": "neuroglancer_precomputed"}
-CACHED_BYTES = 64 * 2**20  # decoded chunks at borders of the boxes that are read
+CACHED_BYTES = 32 * 2**20  # decoded chunks at borders of the boxes that are read
 
 
 def tensorstore(what: str) -> Any:

@@ -77,6 +77,8 @@ class Volume:
                 metadata = parse_multiscales(node.attrs)
                 if metadata is not None:
                     yield name, _array_in(node, metadata.path), metadata
+                elif whole is not None and name == "labels":
+                    yield from _labels_of_image(node)
             elif node.ndim in (3, 4) and whole is None:
                 yield name, node, ImageMetadata(default_axes(node.ndim), (1.0, 1.0, 1.0), "")
 
@@ -150,6 +152,18 @@ class Volume:
         from znn_dask.display.slider import volume_bundle
 
         return volume_bundle(self) or {}
+
+
+def _labels_of_image(group: zarr.Group) -> Iterator[tuple[str, zarr.Array, ImageMetadata]]:
+    """What NGFF keeps in the group "labels" of an image: "labels" if it is alone there."""
+    holder: Any = group.attrs.get("ome", group.attrs)
+    names = [str(name) for name in holder.get("labels", ())]
+    for name in names:
+        node = group[name]
+        metadata = parse_multiscales(node.attrs)
+        if isinstance(node, zarr.Group) and metadata is not None:
+            item = "labels" if len(names) == 1 else f"labels/{name}"
+            yield item, _array_in(node, metadata.path), metadata
 
 
 def _array_in(group: zarr.Group, path: str) -> zarr.Array:

@@ -176,7 +176,7 @@ def predict(
     if progress and missing:
         say(forecast(request, plan, arithmetic, need, rooms, len(missing)))
     published = [] if client is None else [Publisher(client, job.markers.run)]
-    followers = [*watchers, *published]
+    followers = [*published, *watchers]
     begun, voxels = time.monotonic(), 0
     with closing(reports), ExitStack() as stack:
         for watcher in followers:

@@ -115,6 +115,6 @@ async def _watched(folder: str | None, dask_scheduler: Scheduler) -> str:
                 "the scheduler watches no folder of jobs: give --folder, a path or URL that it and "
                 "all workers see"
             )
-        folder = str(keeper.folders[0])
+        folder = keeper.folders[0]
     keeper.watch(folder)
     return folder

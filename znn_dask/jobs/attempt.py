@@ -64,6 +64,7 @@ class Attempt:
         self._progress = Progress(claim.attempt, step=claim.step, begun=claim.begun)
         self._log = LogWriter(folder, claim.attempt)
         self._lock = threading.Lock()
+        self._beating = threading.Lock()
         self._ended = threading.Event()
 
     @classmethod
@@ -101,6 +102,11 @@ class Attempt:
         """Location of the job's folder."""
         return self._folder.location
 
+    @property
+    def working(self) -> bool:
+        """Whether the work itself began, after all that goes before it."""
+        return self._progress.last > 0
+
     def check(self) -> None:
         """Raise SupersededError where a later attempt was claimed."""
         later = newest(self._folder.names(RECORDS), "claim")
@@ -118,6 +124,10 @@ class Attempt:
 
     def beat(self) -> None:
         """Give a sign of life, and look for wishes and for later attempts."""
+        with self._beating:
+            self._beat()
+
+    def _beat(self) -> None:
         with self._lock:
             progress = replace(self._progress, beat=self._progress.beat + 1, time=time.time())
             self._progress = progress

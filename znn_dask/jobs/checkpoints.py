@@ -4,6 +4,7 @@ An attempt begins at a checkpoint of an earlier one, which its claim names. What
 writes later (its worker was only taken for dead) does not belong to the job.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,17 +26,13 @@ def job_checkpoints(job: str, claims: Sequence[Claim]) -> list[Kept]:
     job: location of the job's folder.
     """
     line: list[Kept] = []
-    last: str | None = None  # name of the checkpoint behind which an attempt does not count
-    attempt = claims[-1].attempt if claims else 0
-    begins = {claim.attempt: claim.origin for claim in claims}
-    while attempt:
+    of = {claim.attempt: claim for claim in claims}
+    attempt, limit = (claims[-1].attempt if claims else 0), math.inf
+    while attempt in of:
         infos = list_checkpoints(f"{job}/{checkpoints_name(attempt)}")
-        names = [info.name for info in infos]
-        if last in names:
-            infos = infos[: names.index(last) + 1]
-        line = [*(Kept(attempt, info) for info in infos), *line]
-        origin = begins.get(attempt)
-        attempt, last = origin if origin is not None else (0, None)
+        line = [*(Kept(attempt, info) for info in infos if info.step <= limit), *line]
+        origin, limit = of[attempt].origin, of[attempt].step
+        attempt = origin[0] if origin is not None else 0
     return line
 
 

@@ -12,6 +12,7 @@ from distributed.core import Status
 from znn_dask.cluster.checks import ClusterError
 from znn_dask.cluster.local import SETTINGS
 from znn_dask.cluster.session import LOST
+from znn_dask.inference.blocks import PredictionError
 from znn_dask.jobs.attempt import Attempt, SupersededError
 from znn_dask.jobs.prediction import predict
 from znn_dask.jobs.records import Outcome
@@ -23,7 +24,8 @@ NOT_NEEDED = "not needed"
 """What `drive` says where the attempt is taken, or the job over."""
 
 _WORK = {"training": train, "prediction": predict}
-# What may be otherwise the next time: the cluster and the storage, not the work itself.
+# What may be otherwise the next time: the cluster and the storage, not the work itself. So may a
+# block of a prediction that could not be read or written, and whatever an unknown library raises.
 _PASSING = (*LOST, ClusterError, CheckpointError, OSError)
 
 
@@ -104,11 +106,13 @@ def _judged(attempt: Attempt, error: Exception) -> tuple[Outcome, str]:
     """Whether an error ends the job or only this attempt, and what to tell."""
     reason = " ".join(str(error).split()) or type(error).__name__
     passing = isinstance(error, _PASSING) or isinstance(error.__cause__, _PASSING)
-    if not passing:
-        if not isinstance(error, ValueError) and not _is_ours(error):
-            attempt.say("".join(traceback.format_exception(error)))
-            reason = f"{type(error).__name__}: {reason}"
+    passing = passing or (isinstance(error, PredictionError) and attempt.working)
+    known = isinstance(error, ValueError) or _is_ours(error)
+    if known and not passing:
         return "failed", reason
+    if not known and not isinstance(error, OSError):  # of a library, or a mistake of ours
+        attempt.say("".join(traceback.format_exception(error)))
+        reason = f"{type(error).__name__}: {reason}"
     if out_of_patience(attempt.history, attempt.claim):
         return "failed", f"{reason} (several attempts in a row came to this)"
     return "interrupted", reason

@@ -3,6 +3,8 @@
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -123,16 +125,19 @@ class _Remote:
 
     def read(self, name: str) -> bytes | None:
         try:
-            return bytes(self._fs.cat_file(f"{self._root}/{name}"))
+            with self._asking():
+                return bytes(self._fs.cat_file(f"{self._root}/{name}"))
         except FileNotFoundError:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        self._fs.pipe_file(f"{self._root}/{name}", content)
+        with self._asking():
+            self._fs.pipe_file(f"{self._root}/{name}", content)
 
     def create(self, name: str, content: bytes) -> bool:
         try:
-            self._fs.pipe_file(f"{self._root}/{name}", content, mode="create")
+            with self._asking():
+                self._fs.pipe_file(f"{self._root}/{name}", content, mode="create")
         except FileExistsError:
             return self.read(name) == content
         return True
@@ -140,7 +145,8 @@ class _Remote:
     def names(self, name: str = "") -> list[str]:
         self._fs.invalidate_cache()
         try:
-            entries = self._fs.ls(f"{self._root}/{name}".rstrip("/"), detail=False)
+            with self._asking():
+                entries = self._fs.ls(f"{self._root}/{name}".rstrip("/"), detail=False)
         except FileNotFoundError:
             return []
         found = (entry.rstrip("/").rpartition("/")[2] for entry in entries)
@@ -148,9 +154,20 @@ class _Remote:
 
     def remove(self, name: str) -> None:
         try:
-            self._fs.rm(f"{self._root}/{name}", recursive=True)
+            with self._asking():
+                self._fs.rm(f"{self._root}/{name}", recursive=True)
         except FileNotFoundError:
             return
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Raise OSError for whatever the library of an object store raises."""
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            raise OSError(f"{self.location}: {' '.join(str(error).split())}") from error
 
 
 def _flush(path: Path) -> None:

@@ -77,7 +77,10 @@ class Job:
     def wait(self, timeout: float | None = None) -> State:
         """Wait until it is over; how it ended.
 
-        Raises TimeoutError after `timeout` seconds; the job goes on.
+        Raises
+        ------
+        TimeoutError
+            After `timeout` seconds; the job goes on.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not is_over(history := self.history):
@@ -151,8 +154,12 @@ def submit(
 def list_jobs(client: Client | None = None, *, folder: str | Path | None = None) -> list[Job]:
     """The jobs of a cluster, or in a folder alone, in the order of their submission.
 
-    Raises JobsError where neither is given and none is configured, OSError where the scheduler or
-    the storage does not answer.
+    Raises
+    ------
+    JobsError
+        Where neither is given and none is configured.
+    OSError
+        Where the scheduler or the storage does not answer.
     """
     way = access(client, folder)
     return [Job(way, history.id) for history in way.run(entries.histories)]

@@ -6,6 +6,7 @@ key: Dask gives a task up when four workers died of it, and a job must not end l
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterable
@@ -39,6 +40,14 @@ class _Driver:
     lost: bool = False
 
 
+@dataclass
+class _Failure:
+    """A driver that could not even begin."""
+
+    worker: str
+    text: str
+
+
 class Keeper(SchedulerPlugin):
     """Starts and watches the drivers of the jobs in some folders.
 
@@ -50,14 +59,18 @@ class Keeper(SchedulerPlugin):
     idempotent = True
 
     def __init__(self, folders: Iterable[str] = (), at_once: int = 1) -> None:
-        self.folders = list(folders)
+        self._watches = {folder: Watch(folder) for folder in folders}
         self._at_once = at_once
-        self._watches: dict[str, Watch] = {}
         self._drivers: dict[tuple[str, str], _Driver] = {}
         self._dead: dict[tuple[str, str], int] = {}
-        self._failures: dict[tuple[str, str], list[str]] = {}
+        self._failures: dict[tuple[str, str], list[_Failure]] = {}
         self._not_before: dict[tuple[str, str, int, int], float] = {}
         self._silence = Silence()
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders that it watches, in the order in which they were named."""
+        return list(self._watches)
 
     async def start(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -69,11 +82,13 @@ class Keeper(SchedulerPlugin):
         await asyncio.gather(self._task, return_exceptions=True)
 
     def watch(self, folder: str) -> None:
-        """Look at a folder from now on, and at all jobs in it at once: something changed."""
-        if folder not in self.folders:
-            self.folders.append(folder)
-        if folder in self._watches:
-            self._watches[folder].look_at_all()
+        """Look at a folder from now on, and at all jobs in it at once: something changed.
+
+        Raises JobsError for a folder that cannot hold jobs.
+        """
+        if folder not in self._watches:
+            self._watches[folder] = Watch(folder)
+        self._watches[folder].look_at_all()
         self._awake.set()
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
@@ -85,24 +100,36 @@ class Keeper(SchedulerPlugin):
         self._awake.set()
 
     async def _keep(self) -> None:
+        """Look at the jobs again and again, whatever happens."""
         scheduler = self._scheduler
-        async with Client(
-            scheduler.address,
-            security=scheduler.security,
-            asynchronous=True,
-            set_as_default=False,
-            name=NAME,
-        ) as client:
-            while True:
-                self._awake.clear()
-                try:
-                    await self._round(client)
-                except Exception as error:
-                    _log.exception("jobs: %s", error)
-                try:
-                    await asyncio.wait_for(self._awake.wait(), _LOOK_SECONDS)
-                except TimeoutError:
-                    continue
+        while True:
+            try:
+                async with Client(
+                    scheduler.address,
+                    security=scheduler.security,
+                    asynchronous=True,
+                    set_as_default=False,
+                    name=NAME,
+                ) as client:
+                    while client.status != "closed":
+                        await self._try_round(client)
+                        await self._rest()
+            except Exception as error:
+                _log.exception("jobs: no client of this scheduler: %s", error)
+                await self._rest()
+
+    async def _try_round(self, client: Client) -> None:
+        """A round; what goes wrong in it must not end the client, who holds the drivers."""
+        try:
+            await self._round(client)
+        except Exception as error:
+            _log.exception("jobs: %s", error)
+
+    async def _rest(self) -> None:
+        """Wait until something happens, or for some time."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._awake.wait(), _LOOK_SECONDS)
+        self._awake.clear()
 
     async def _round(self, client: Client) -> None:
         for key, driver in list(self._drivers.items()):
@@ -110,8 +137,7 @@ class Keeper(SchedulerPlugin):
                 del self._drivers[key]
                 await self._part(key, driver)
         jobs: list[Named] = []
-        for folder in list(self.folders):
-            watch = self._watches.setdefault(folder, Watch(folder))
+        for folder, watch in list(self._watches.items()):
             try:
                 found = await asyncio.to_thread(watch.unfinished)
             except OSError as error:  # the storage may answer the next time
@@ -128,7 +154,7 @@ class Keeper(SchedulerPlugin):
             if cancel_wished(history):
                 await self._conclude(folder, history, "cancelled", "no driver was at it")
             elif len(failures) >= _PATIENCE:
-                await self._conclude(folder, history, "failed", failures[-1])
+                await self._conclude(folder, history, "failed", failures[-1].text)
                 del self._failures[key]
             elif len(others | self._drivers.keys()) < self._at_once:
                 turn = (*key, history.attempt, len(failures))
@@ -137,7 +163,8 @@ class Keeper(SchedulerPlugin):
                     self._start(client, folder, history)
 
     def _start(self, client: Client, folder: str, history: History) -> None:
-        worker = self._worker()
+        failures = self._failures.get((folder, history.id), [])
+        worker = self._worker([failure.worker for failure in failures])
         if worker is None:
             return
         number = history.attempt + 1
@@ -153,15 +180,16 @@ class Keeper(SchedulerPlugin):
         self._drivers[folder, history.id] = _Driver(worker, number, future)
         _log.info("job %s: attempt %d on %s", history.id, number, worker)
 
-    def _worker(self) -> str | None:
-        """Where the next driver goes: to a worker with the fewest of them."""
+    def _worker(self, avoid: list[str]) -> str | None:
+        """Where the next driver goes: to a worker with the fewest of them, but rather not where it
+        could not begin."""
         running = [
             address
             for address, worker in self._scheduler.workers.items()
             if worker.status is Status.running
         ]
         burdens = [driver.worker for driver in self._drivers.values()]
-        return min(running, key=burdens.count, default=None)
+        return min(running, key=lambda w: (avoid.count(w), burdens.count(w)), default=None)
 
     async def _part(self, key: tuple[str, str], driver: _Driver) -> None:
         """A driver is gone; what it leaves is in the job's folder."""
@@ -171,7 +199,7 @@ class Keeper(SchedulerPlugin):
             error = await driver.future.exception()
             text = " ".join(str(error).split()) or type(error).__name__
             _log.warning("job %s: no driver on %s: %s", key[1], driver.worker, text)
-            self._failures.setdefault(key, []).append(text)
+            self._failures.setdefault(key, []).append(_Failure(driver.worker, text))
         elif driver.future.status == "finished" and await driver.future == NOT_NEEDED:
             return  # the attempt of that number is another's
         else:
@@ -180,9 +208,11 @@ class Keeper(SchedulerPlugin):
 
     async def _conclude(self, folder: str, history: History, outcome: Any, reason: str) -> None:
         where = self._scheduler.address
-        await asyncio.to_thread(
-            conclude, folder, history.id, history.attempt + 1, where, outcome, reason
-        )
+        number = history.attempt + 1
+        try:
+            await asyncio.to_thread(conclude, folder, history.id, number, where, outcome, reason)
+        except OSError as error:  # as above
+            _log.warning("job %s cannot be ended: %s", history.id, error)
 
 
 def configured() -> Keeper:

@@ -18,9 +18,13 @@ from znn_dask.jobs.records import Outcome
 class Prediction:
     """A prediction to submit: the arguments of `predict`, by their names.
 
-    checkpoint, image, out: paths or URLs that all workers see; of a folder of checkpoints, its
-        latest at the time of submission is taken
-    options: such as border="mirror", augment=8, dtype="uint8"
+    Parameters
+    ----------
+    checkpoint, image, out
+        Paths or URLs that all workers see; of a folder of checkpoints, its latest at the time of
+        submission is taken.
+    options
+        Such as border="mirror", augment=8, dtype="uint8".
     """
 
     checkpoint: str

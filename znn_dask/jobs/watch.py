@@ -15,14 +15,16 @@ class Watch:
         self._readers: dict[str, Reader] = {}
         self._over: set[str] = set()
         self._looks = 0
+        self._all = False
 
     def look_at_all(self) -> None:
         """Look at jobs that are over, too, the next time."""
-        self._looks = 0
+        self._all = True
 
     def unfinished(self) -> list[History]:
         """The jobs that are not over. Raises OSError where the storage does not answer."""
-        if self._looks % _LOOK_AT_ALL == 0:
+        if self._all or self._looks % _LOOK_AT_ALL == 0:
+            self._all = False  # at first: what is asked for meanwhile holds for the next time
             self._over.clear()
         self._looks += 1
         found = []

@@ -13,7 +13,7 @@ def directions(n: int) -> np.ndarray:
 
 
 def openness(
-    vertices: np.ndarray, normals: np.ndarray, *, cell: float, lights: int = 48
+    vertices: np.ndarray, normals: np.ndarray, *, cell: float, lights: int = 32
 ) -> np.ndarray:
     """(n,) float32 share of the light from all around that reaches each vertex, 0 to 1.
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from znn_dask.neurons.errors import NeuronError
 
+PARTIAL = ".*.partial.*"
+"""Names of files that are being written."""
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file beside `path`, then put it there by a rename.

@@ -1,7 +1,6 @@
 """Triangle meshes of objects."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from distributed import Client
 
 from znn_dask.data.metadata import VoxelSize
-from znn_dask.neurons.collecting import RECORD, SIZES, Arrays, Choice, Collection
+from znn_dask.neurons.collecting import RECORD, Arrays, Choice, Collected, Collection
 from znn_dask.neurons.errors import NeuronError, extra
 from znn_dask.neurons.files import local_path
 from znn_dask.neurons.mesh_files import (
@@ -61,8 +60,8 @@ class Mesher:
     def build(self, objects: Objects, number: int, pieces: Sequence[Arrays]) -> Mesh:
         """The mesh of an object of its surfaces in all blocks."""
         keys, faces = join([(piece["keys"], piece["faces"]) for piece in pieces])
-        voxels = unpack(keys) / 2 + np.array(objects.offset)
-        vertices = (voxels * np.array(objects.voxel_size))[:, ::-1]
+        placed = unpack(keys) / 2 * np.array(objects.voxel_size) + np.array(objects.origin)
+        vertices = placed[:, ::-1]
         if self.smooth:
             vertices = smooth(vertices, faces, self.smooth)
         vertices, faces = simplify(vertices, faces, self.simplify)
@@ -77,41 +76,15 @@ class Mesher:
         return mesh_file(number, self.format)
 
 
-class Meshes(Mapping[int, Mesh]):
+class Meshes(Collected[Mesh]):
     """Meshes in a folder, by id of the object, the largest object first."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Raises NeuronError where the folder holds no meshes that `mesh` wrote."""
-        self.path = local_path(path)
-        try:
-            record = json.loads((self.path / RECORD).read_text(encoding="utf-8"))
-            self._format: Format = record["format"]
-            self._voxels: dict[str, int] = json.loads(
-                (self.path / SIZES).read_text(encoding="utf-8")
-            )
-        except (OSError, KeyError, ValueError) as error:
-            raise NeuronError(
-                f"{path} holds no meshes; make them with `znn-dask mesh objects.zarr {path}`"
-            ) from error
-        self.voxel_size: VoxelSize = tuple(record["voxel_size"])
-
-    def voxels(self, number: int) -> int:
-        """Voxels of an object."""
-        return self._voxels[str(number)]
+    kind = "meshes"
+    command = "mesh"
 
     def __getitem__(self, number: int) -> Mesh:
-        if str(number) not in self._voxels:
-            raise KeyError(number)
-        return read_mesh(self.path, number, self._format)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(sorted(map(int, self._voxels), key=lambda i: (-self.voxels(i), i)))
-
-    def __len__(self) -> int:
-        return len(self._voxels)
-
-    def __repr__(self) -> str:
-        return f"Meshes({str(self.path)!r}): {len(self)} objects"
+        self.voxels(number)
+        return read_mesh(self.path, number, self.record["format"])
 
 
 def is_meshes(source: Any) -> bool:
@@ -141,27 +114,42 @@ def mesh(
     meshes are closed, also where the volume ends. Objects that the folder has already are not made
     again, so that an interrupted call may be repeated.
 
-    objects: ids (z, y, x), 0 is background: path such as "objects.zarr", Zarr or numpy array
-    out: folder for one mesh of each object, vertices in nm, axes x, y, z
-    ids, largest, minimum_size: which objects: those named, the so many largest, and only those of
-        so many voxels
-    simplify: keep one of so many triangles; 1 keeps all
-    smooth: rounds of smoothing (Taubin), before; 0 leaves the steps of voxels
-    format: "precomputed" (Neuroglancer), "ply", "obj" or "glb"
-    client: Dask client whose workers compute, on files that they all see; None: threads here
-    block: voxels (z, y, x) read at a time, default whole chunks of about 128^3
-    voxel_size: (z, y, x) nm, default what the volume records
-    overwrite: replace meshes of other objects or settings in `out`
+    Parameters
+    ----------
+    objects
+        Ids (z, y, x), 0 is background: path such as "objects.zarr", Zarr or numpy array.
+    out
+        Folder for one mesh of each object, vertices in nm, axes x, y, z.
+    ids, largest, minimum_size
+        Which objects: those named, the so many largest, and only those of so many voxels.
+    simplify
+        Keep one of so many triangles; 1 keeps all.
+    smooth
+        Rounds of smoothing (Taubin), before; 0 leaves the steps of voxels.
+    format
+        "precomputed" (Neuroglancer), "ply", "obj" or "glb".
+    client
+        Dask client whose workers compute, on files that they all see; None: threads here.
+    block
+        Voxels (z, y, x) read at a time, default whole chunks of about 128^3.
+    voxel_size
+        (z, y, x) nm, default what the volume records.
+    overwrite
+        Replace meshes of other objects or settings in `out`.
 
-    Raises NeuronError or VolumeError, one line, for what cannot be used, and ImportError where a
-    package of the extra `neurons` is missing.
+    Raises
+    ------
+    NeuronError, VolumeError
+        For what cannot be used, in one line.
+    ImportError
+        Where a package of the extra `neurons` is missing.
     """
     maker = Mesher(simplify, smooth, format)
     choice = Choice(ids, largest, minimum_size)
     volume = open_objects(objects, voxel_size=voxel_size, block=block)
     made = Collection(local_path(out), volume, maker)
     with Runner(client, progress=progress) as runner:
-        made.begin("meshes", overwrite=overwrite)
+        made.begin(Meshes.kind, overwrite=overwrite)
         made.collect(choice, runner)
     if format == "precomputed":
         write_info(made.folder)

@@ -5,15 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from zarr.storage import LocalStore
 
-from znn_dask.data.metadata import VoxelSize
+from znn_dask.data.metadata import VoxelSize, parse_multiscales
+from znn_dask.data.volume import image_attributes, is_local
 from znn_dask.neurons.errors import NeuronError
 from znn_dask.neurons.running import Runner
-from znn_dask.segmentation.maps import open_map
+from znn_dask.segmentation.maps import OpenedMap, open_map
 
 Triple = tuple[int, int, int]
 
@@ -26,14 +29,14 @@ MAXIMUM_EDGE = (1 << 20) - 1
 class Objects:
     """Object ids (z, y, x) on disk or in memory; 0 is background.
 
-    voxel_size: (z, y, x) nm. offset: voxel (z, y, x) of the specimen where the array begins.
+    voxel_size: (z, y, x) nm. origin: where in the specimen the array begins, (z, y, x) nm.
     block: voxels (z, y, x) that are read at a time.
     """
 
     array: Any
     source: str
     voxel_size: VoxelSize
-    offset: Triple
+    origin: VoxelSize
     block: Triple
 
     @property
@@ -87,6 +90,21 @@ def _triple(values: Any) -> Triple:
     return z, y, x
 
 
+def origin(opened: OpenedMap, voxel_size: VoxelSize | None = None) -> VoxelSize:
+    """Where a volume begins in its specimen: the outer corner of its first voxel, (z, y, x) nm.
+
+    voxel_size: of the full resolution, default what the volume records.
+    """
+    if opened.offset is None:
+        return (0.0, 0.0, 0.0)
+    full = None  # a lower level begins where the full resolution does, in whose voxels offsets are
+    if isinstance(opened.array, zarr.Array):
+        full = parse_multiscales(image_attributes(opened.array))
+    edges = voxel_size or (opened.voxel_size if full is None else full.voxel_size)
+    z, y, x = (float(o * e) for o, e in zip(opened.offset, edges, strict=True))
+    return z, y, x
+
+
 def open_objects(
     source: Any, *, voxel_size: VoxelSize | None = None, block: Sequence[int] | None = None
 ) -> Objects:
@@ -95,6 +113,8 @@ def open_objects(
     voxel_size: (z, y, x) nm, default what the volume records. block: voxels (z, y, x) to read at a
     time, default whole chunks of about 128^3. Raises NeuronError or VolumeError.
     """
+    if isinstance(source, str | Path) and is_local(str(source)):
+        source = str(Path(source).absolute())  # for workers that began in another folder
     opened = open_map(source)
     if len(opened.shape) != 3 or not np.issubdtype(opened.array.dtype, np.integer):
         raise NeuronError(
@@ -112,9 +132,17 @@ def open_objects(
         opened.array,
         opened.source,
         voxel_size or opened.voxel_size,
-        opened.offset or (0, 0, 0),
+        origin(opened, voxel_size),
         _triple(block),
     )
+
+
+def numbered(labels: np.ndarray, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The ids in order, and `labels` with their ranks, from 1, in their place; 0 for all others."""
+    wanted = np.sort(np.asarray(ids, labels.dtype))
+    slots = np.searchsorted(wanted, labels)
+    slots[slots == len(wanted)] = 0
+    return wanted, np.where(wanted[slots] == labels, slots + 1, 0)
 
 
 @dataclass(frozen=True)

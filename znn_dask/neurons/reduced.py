@@ -1,15 +1,20 @@
 """An image in few voxels, to look at."""
 
 from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from znn_dask.data.metadata import VoxelSize
+from znn_dask.data.metadata import VolumeError, VoxelSize
 from znn_dask.neurons.errors import NeuronError
+from znn_dask.neurons.objects import origin
 from znn_dask.segmentation.maps import OpenedMap, open_map
 
 _READ_AT_ONCE = 1 << 24
+_FINER = 8
+"""Voxels that a level must have for each one that is wanted: boxes are whole numbers of voxels."""
 
 
 @dataclass(frozen=True)
@@ -27,21 +32,37 @@ def reduce_image(image: Any, most: int, *, voxel_size: VoxelSize | None = None) 
     """Means over boxes of voxels, so that at most about `most` are left, from black to white.
 
     image: path, Zarr or numpy array, (z, y, x) or (c, z, y, x) (the first channel). Boxes are as
-    near to cubes in nm as whole voxels allow. Read slab by slab. Raises NeuronError, VolumeError.
+    near to cubes in nm as whole voxels allow. Read slab by slab, of an image with lower levels the
+    lowest that has voxels enough. Raises NeuronError, VolumeError.
     """
     opened = open_map(image)
     if len(opened.shape) not in (3, 4):
         raise NeuronError(f"{opened.source} has shape {opened.shape}; an image is z,y,x or c,z,y,x")
-    spacing = np.array(voxel_size or opened.voxel_size)
+    begin = np.array(origin(opened, voxel_size))
+    size = np.array(opened.shape[-3:]) * np.array(voxel_size or opened.voxel_size)
+    opened = _level(image, opened, most)
     shape = np.array(opened.shape[-3:])
-    steps = _steps(shape, spacing, most)
+    steps = _steps(shape, size / shape, most)
     means = _means(opened, steps)
     low, high = np.percentile(means, (0.5, 99.5))
     grey = np.clip((means - low) * (255 / max(float(high - low), 1e-6)), 0, 255).astype(np.uint8)
-    size = shape * spacing
-    origin = np.array(opened.offset or (0, 0, 0)) * spacing
     part = shape / (np.array(means.shape) * steps)
-    return Reduced(grey, origin[::-1], size[::-1], part[::-1])
+    return Reduced(grey, begin[::-1], size[::-1], part[::-1])
+
+
+def _level(image: Any, opened: OpenedMap, most: int) -> OpenedMap:
+    """The lowest level "1", "2", ... of an image with so many voxels that boxes fit well."""
+    if not isinstance(image, str | Path):
+        return opened
+    for number in count(1):
+        try:
+            lower = open_map(f"{image}/{number}")
+        except VolumeError:
+            break
+        if np.prod(lower.shape[-3:]) < _FINER * most:
+            break
+        opened = lower
+    return opened
 
 
 def _steps(shape: np.ndarray, spacing: np.ndarray, most: int) -> np.ndarray:

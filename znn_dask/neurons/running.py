@@ -40,6 +40,11 @@ class Runner:
             disable=not progress,
         )
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether others than this process compute."""
+        return self._client is not None
+
     def __enter__(self) -> "Runner":
         self._bars.start()
         return self
@@ -114,6 +119,6 @@ def _failure(name: str, thing: object, error: BaseException) -> Exception:
         return error
     text = " ".join(str(error).split()) or "no message"
     return NeuronError(
-        f"{name} of {thing} failed with {type(error).__name__}: {text}; what is finished is kept: "
+        f"{name} {thing} failed with {type(error).__name__}: {text}; what is finished is kept: "
         "run again to continue"
     )

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
-from znn_dask.neurons.objects import Triple
+from znn_dask.neurons.objects import Triple, numbered
 
 _BITS = 21
 _MASK = np.uint64((1 << _BITS) - 1)
@@ -39,10 +39,7 @@ def surfaces(labels: np.ndarray, lower: Triple, ids: Sequence[int]) -> Iterator[
     that fills `labels`, or is not there, has none. Triangles are counter-clockwise seen from
     outside in a right-handed x, y, z.
     """
-    wanted = np.sort(np.asarray(ids, labels.dtype))
-    slots = np.searchsorted(wanted, labels)
-    slots[slots == len(wanted)] = 0
-    numbers = np.where(wanted[slots] == labels, slots + 1, 0)
+    wanted, numbers = numbered(labels, ids)
     for number, box in enumerate(ndimage.find_objects(numbers), 1):
         if box is None:
             continue

@@ -37,12 +37,11 @@ class Mesh:
 
     @property
     def closed(self) -> bool:
-        """Whether every edge lies between two triangles that run along it in opposite senses."""
+        """Whether it has no holes: triangles run along each edge as often forth as back."""
         f = self.faces.astype(np.int64)
         edges = np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]])
         n = len(self.vertices)
-        forth, back = edges @ (n, 1), edges @ (1, n)
-        return len(np.unique(forth)) == len(forth) and np.array_equal(np.sort(forth), np.sort(back))
+        return np.array_equal(np.sort(edges @ (n, 1)), np.sort(edges @ (1, n)))
 
     @property
     def euler(self) -> int:

@@ -1,14 +1,12 @@
 """A page with objects in 3D: one file, which opens by a double click and needs no network."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,11 +16,9 @@ from znn_dask.data.metadata import VoxelSize
 from znn_dask.neurons.ambient import openness
 from znn_dask.neurons.errors import NeuronError
 from znn_dask.neurons.files import local_path, write_whole
-from znn_dask.neurons.mesh import Meshes, is_meshes, mesh
 from znn_dask.neurons.packing import compressed, pack_mesh
 from znn_dask.neurons.reduced import Reduced, reduce_image
-from znn_dask.neurons.refine import simplify
-from znn_dask.neurons.triangles import Mesh
+from znn_dask.neurons.shown import Shown, chosen_meshes
 from znn_dask.report.colours import PALETTE
 
 
@@ -30,11 +26,12 @@ from znn_dask.report.colours import PALETTE
 class View:
     """A page that shows objects in 3D. In a notebook it shows itself.
 
-    html: the whole page.
+    html: the whole page. ids: the objects on it.
     """
 
     html: str
     title: str
+    ids: Sequence[int]
     height: int = 560
 
     def save(self, path: str | Path) -> Path:
@@ -66,80 +63,51 @@ def view(
 ) -> View:
     """Show objects in 3D, on a page to turn, zoom and pick in, with slices of the image.
 
-    objects: ids (z, y, x) as for `mesh`; or meshes that `mesh` has made, or their folder
-    image: (z, y, x) or (c, z, y, x), of which the first channel is shown, at the same place
-    ids, largest: the objects shown: those named, or the so many largest
-    triangles: of all objects together; more show finer detail and make a larger file
-    image_voxels: to which the image is reduced
-    title: default the name of the objects
-    client: Dask client whose workers compute; None: threads here
-    voxel_size: (z, y, x) nm, default what the volume records
+    Parameters
+    ----------
+    objects
+        Ids (z, y, x) as for `mesh`; or meshes that `mesh` has made, or their folder.
+    image
+        (z, y, x) or (c, z, y, x), of which the first channel is shown, at the same place.
+    ids, largest
+        The objects shown: those named, or the so many largest.
+    triangles
+        Of all objects together; more show finer detail and make a larger file.
+    image_voxels
+        To which the image is reduced.
+    title
+        Default the name of the objects.
+    client
+        Dask client whose workers compute; None: threads here.
+    voxel_size
+        (z, y, x) nm, default what the volume records.
 
-    Raises NeuronError or VolumeError, one line, for what cannot be shown.
+    Raises
+    ------
+    NeuronError, VolumeError
+        For what cannot be shown, in one line.
     """
-    if triangles < 1000 or image_voxels < 1000:
-        raise NeuronError(
-            f"{triangles} triangles and {image_voxels} voxels show nothing; allow 1000 or more"
-        )
-    with _meshes(objects, ids, largest, client, voxel_size, progress) as made:
-        chosen = list(made) if ids is None else list(dict.fromkeys(ids))
-        unknown = [i for i in chosen if i not in made]
-        if unknown:
-            raise NeuronError(f"{made.path} has no mesh of object {unknown[0]}: make it first")
-        chosen = chosen[:largest]
-        shown = [made[i] for i in chosen]
-        factor = sum(len(m.faces) for m in shown) / triangles
-        shown = [_simpler(m, factor) for m in shown]
-        voxels = [made.voxels(i) for i in chosen]
+    if image_voxels < 1000:
+        raise NeuronError(f"{image_voxels} voxels of the image show nothing; allow 1000 or more")
+    shown = chosen_meshes(
+        objects,
+        ids=ids,
+        largest=largest,
+        triangles=triangles,
+        client=client,
+        voxel_size=voxel_size,
+        progress=progress,
+    )
     reduced = None if image is None else reduce_image(image, image_voxels, voxel_size=voxel_size)
-    name = title or (objects.path.name if isinstance(objects, Meshes) else _name(objects))
-    return View(_page(name, shown, voxels, reduced), name)
+    name = title or shown.name
+    return View(_page(name, shown, reduced), name, [m.number for m in shown.meshes])
 
 
-@contextmanager
-def _meshes(
-    objects: Any,
-    ids: Sequence[int] | None,
-    largest: int | None,
-    client: Client | None,
-    voxel_size: VoxelSize | None,
-    progress: bool,
-) -> Iterator[Meshes]:
-    """The meshes that are given, or new ones in a folder for the time being."""
-    if isinstance(objects, Meshes):
-        yield objects
-    elif is_meshes(objects):
-        yield Meshes(objects)
-    else:
-        with TemporaryDirectory(prefix="znn-view-") as folder:
-            yield mesh(
-                objects,
-                Path(folder) / "meshes",
-                ids=ids,
-                largest=largest,
-                simplify=4,
-                client=client,
-                voxel_size=voxel_size,
-                progress=progress,
-            )
-
-
-def _simpler(given: Mesh, factor: float) -> Mesh:
-    if factor <= 1:
-        return given
-    vertices, faces = simplify(given.vertices, given.faces, factor)
-    return Mesh(given.number, vertices.astype(np.float32), faces)
-
-
-def _name(objects: Any) -> str:
-    return Path(str(objects)).name if isinstance(objects, str | Path) else "objects"
-
-
-def _page(title: str, shown: Sequence[Mesh], voxels: Sequence[int], image: Reduced | None) -> str:
+def _page(title: str, shown: Shown, image: Reduced | None) -> str:
     parts: list[bytes] = []
     at = 0
     described = []
-    for rank, (made, count) in enumerate(zip(shown, voxels, strict=True)):
+    for rank, (made, voxels) in enumerate(zip(shown.meshes, shown.voxels, strict=True)):
         spacing = float(np.sqrt(made.area / max(1, len(made.faces))))
         light = openness(made.vertices, made.normals(), cell=spacing)
         content, low, size = pack_mesh(made.vertices, made.faces, light)
@@ -147,7 +115,7 @@ def _page(title: str, shown: Sequence[Mesh], voxels: Sequence[int], image: Reduc
             {
                 "id": made.number,
                 "colour": [round(float(c), 4) for c in PALETTE[rank]],
-                "voxels": count,
+                "voxels": voxels,
                 "volume": made.volume,
                 "vertices": len(made.vertices),
                 "triangles": len(made.faces),
@@ -158,11 +126,11 @@ def _page(title: str, shown: Sequence[Mesh], voxels: Sequence[int], image: Reduc
         )
         parts.append(content)
         at += len(content)
-    low = np.min([m.vertices.min(axis=0) for m in shown], axis=0)
-    high = np.max([m.vertices.max(axis=0) for m in shown], axis=0)
+    low = np.min([m.vertices.min(axis=0) for m in shown.meshes], axis=0)
+    high = np.max([m.vertices.max(axis=0) for m in shown.meshes], axis=0)
     scene: dict[str, Any] = {
         "objects": described,
-        "summary": f"{len(shown)} objects in {_extent(high - low)}",
+        "summary": f"{len(shown.meshes)} objects in {_extent(high - low)}",
     }
     if image is not None:
         low, high = np.minimum(low, image.origin), np.maximum(high, image.origin + image.size)

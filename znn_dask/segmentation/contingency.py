@@ -1,4 +1,4 @@
-"""How many voxels every pair (object, label) has in common, collected slab by slab."""
+"""How many voxels every pair (object, label) has in common, collected block by block."""
 
 from dataclasses import dataclass
 
@@ -23,6 +23,14 @@ class Contingency:
             self.counts,
         )
 
+    def above(self, objects: int, labels: int) -> "Contingency":
+        """The table with these numbers added to ids that are not 0."""
+        return Contingency(
+            np.where(self.objects > 0, self.objects + np.uint64(objects), np.uint64(0)),
+            np.where(self.labels > 0, self.labels + np.uint64(labels), np.uint64(0)),
+            self.counts,
+        )
+
     def where(self, keep: np.ndarray) -> "Contingency":
         return Contingency(self.objects[keep], self.labels[keep], self.counts[keep])
 
@@ -39,7 +47,7 @@ def _reduced(objects: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> Con
 
 
 class ContingencyStream:
-    """Collects slabs; memory grows with the number of distinct pairs, not with the volume."""
+    """Collects parts; memory grows with the number of distinct pairs, not with the volume."""
 
     _PENDING = 1 << 22
 
@@ -49,9 +57,8 @@ class ContingencyStream:
         self._parts: list[Contingency] = []
         self._rows = 0
 
-    def add(self, objects: np.ndarray, labels: np.ndarray, keep: np.ndarray | None = None) -> None:
-        """Count the pairs of two arrays of equal shape, where `keep` (bool) is true."""
-        part = _runs(objects.ravel(), labels.ravel(), None if keep is None else keep.ravel())
+    def add(self, part: Contingency) -> None:
+        """Add the counts of another part of the volume."""
         self._parts.append(part)
         self._rows += len(part.counts)
         if self._rows > self._PENDING:
@@ -69,11 +76,13 @@ class ContingencyStream:
         return self._table
 
 
-def _runs(objects: np.ndarray, labels: np.ndarray, keep: np.ndarray | None) -> Contingency:
-    """Count pairs by runs of equal neighbours, of which there are far fewer than voxels."""
-    if not len(objects):
-        empty = np.zeros(0, np.uint64)
-        return Contingency(empty, empty, np.zeros(0, np.int64))
+def counted(objects: np.ndarray, labels: np.ndarray, keep: np.ndarray | None = None) -> Contingency:
+    """Count the pairs of two arrays of equal shape, where `keep` (bool) is true.
+
+    By runs of equal neighbours, of which there are far fewer than voxels.
+    """
+    objects, labels = objects.ravel(), labels.ravel()
+    keep = None if keep is None else keep.ravel()
     changes = objects[1:] != objects[:-1]
     changes |= labels[1:] != labels[:-1]
     if keep is not None:

@@ -1,4 +1,7 @@
-"""Region adjacency graph: which fragments touch, over how many faces, with how much boundary."""
+"""Region adjacency graph: which fragments touch, over how many faces, with how much boundary.
+
+Boundary is summed in whole numbers, so sums over blocks are the same in any order.
+"""
 
 from dataclasses import dataclass
 
@@ -6,89 +9,98 @@ import numpy as np
 
 from znn_dask.segmentation.maps import Probability
 
+LEVELS = 65535
+"""Boundary probability 1 as a whole number."""
+
 
 @dataclass(frozen=True)
 class RegionGraph:
     """Contacts between fragments 1..n, each once with u < v, sorted.
 
-    edges: (m, 2) int64 fragment ids; faces: (m,) float64 voxel faces in the contact;
-    boundary: (m,) float64 mean boundary probability over them; sizes: (n + 1,) int64 voxels.
+    edges: (m, 2) int64 fragment ids; faces: (m,) int64 voxel faces in the contact;
+    levels: (m,) int64 summed boundary over them, in 1 / LEVELS; sizes: (n + 1,) int64 voxels.
     """
 
     edges: np.ndarray
     faces: np.ndarray
-    boundary: np.ndarray
+    levels: np.ndarray
     sizes: np.ndarray
 
+    @property
+    def boundary(self) -> np.ndarray:
+        """(m,) float64 mean boundary probability over the faces."""
+        result: np.ndarray = self.levels / (self.faces * float(LEVELS))
+        return result
 
-def _sum_by_key(
-    keys: np.ndarray, weights: np.ndarray, values: np.ndarray
+
+def summed(
+    edges: np.ndarray, faces: np.ndarray, levels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums of weights and values over equal keys."""
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(keys) else order
-    if not len(first):
-        return keys, weights, values
+    """Contacts with u < v, sorted, each once: parts of one are added and u = v is left out."""
+    outer = edges[:, 0] != edges[:, 1]
+    u, v = edges[outer].min(1), edges[outer].max(1)
+    order = np.lexsort((v, u))
+    u, v, faces, levels = u[order], v[order], faces[outer][order], levels[outer][order]
+    if not len(u):
+        return np.zeros((0, 2), np.int64), faces, levels
+    first = np.flatnonzero(np.r_[True, (u[1:] != u[:-1]) | (v[1:] != v[:-1])])
     return (
-        ordered[first],
-        np.add.reduceat(weights[order], first),
-        np.add.reduceat(values[order], first),
+        np.stack([u[first], v[first]], axis=1),
+        np.add.reduceat(faces, first),
+        np.add.reduceat(levels, first),
     )
 
 
-def _contacts(
-    fragments: np.ndarray, probability: Probability, axis: int, count: int, slab: slice
+def as_levels(probability: np.ndarray) -> np.ndarray:
+    """Whole numbers (uint16, same shape) of probabilities in [0, 1]."""
+    return np.rint(probability * np.float32(LEVELS)).astype(np.uint16)
+
+
+def contacts(
+    ids: np.ndarray,
+    probability: Probability,
+    *,
+    before: tuple[int, int, int] = (0, 0, 0),
+    in_plane: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keys u * count + v, faces and summed boundary of one axis' contacts within a slab of z."""
-    ids = np.moveaxis(fragments[slab], axis, 0)
-    before, after = ids[:-1], ids[1:]
-    touching = before != after
-    u = before[touching].astype(np.int64)
-    v = after[touching].astype(np.int64)
-    if probability.affinity is not None:
-        joined = np.moveaxis(probability.affinity[2 - axis][slab], axis, 0)[1:]
-        value = 1 - joined[touching].astype(np.float64)
-    else:
-        boundary = np.moveaxis(probability.boundary[slab], axis, 0)
-        value = np.maximum(boundary[:-1][touching], boundary[1:][touching]).astype(np.float64)
-    keys = np.minimum(u, v) * count + np.maximum(u, v)
-    return _sum_by_key(keys, np.ones(len(keys)), value)
+    """Contacts (edges, faces, levels) of fragment ids (z, y, x) uint32.
+
+    A face's boundary is the larger of its two voxels' boundary probability, or one minus the
+    affinity across it. before: layers at the beginning of each axis that belong to other blocks,
+    which count the faces within. in_plane: leaves out the faces between slices.
+    """
+    parts = []
+    for axis in (1, 2) if in_plane else (0, 1, 2):
+        # A face belongs to the later of its voxels.
+        own = tuple(slice(0 if a == axis else n, None) for a, n in enumerate(before))
+        skip = max(1, before[axis])
+        low = (*own[:axis], slice(skip - 1, -1), *own[axis + 1 :])
+        high = (*own[:axis], slice(skip, None), *own[axis + 1 :])
+        touching = ids[low] != ids[high]
+        u, v = ids[low][touching].astype(np.int64), ids[high][touching].astype(np.int64)
+        if probability.affinity is not None:
+            value = 1 - probability.affinity[2 - axis][high][touching]
+        else:
+            value = np.maximum(
+                probability.boundary[low][touching], probability.boundary[high][touching]
+            )
+        levels = as_levels(value).astype(np.int64)
+        parts.append(summed(np.stack([u, v], axis=1), np.ones(len(u), np.int64), levels))
+    edges, faces, levels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return summed(edges, faces, levels)
 
 
 def region_graph(
-    fragments: np.ndarray, probability: Probability, *, in_plane: bool = False, depth: int = 32
+    fragments: np.ndarray, probability: Probability, *, in_plane: bool = False
 ) -> RegionGraph:
-    """Build the graph of fragments (z, y, x) uint32 with ids 1..n.
-
-    A face's boundary is the larger of its two voxels' boundary probability, or one minus the
-    affinity across it. `in_plane` leaves out the faces between slices. Works through `depth`
-    slices at a time.
-    """
-    count = int(fragments.max()) + 1
-    parts = []
-    for start in range(0, len(fragments), depth):
-        stop = min(start + depth, len(fragments))
-        for axis in (1, 2) if in_plane else (0, 1, 2):
-            # the face between two slabs belongs to the later one
-            slab = slice(max(0, start - 1) if axis == 0 else start, stop)
-            parts.append(_contacts(fragments, probability, axis, count, slab))
-    keys, faces, total = (np.concatenate(column) for column in zip(*parts, strict=True))
-    keys, faces, total = _sum_by_key(keys, faces, total)
-    edges = np.stack([keys // count, keys % count], axis=1)
-    sizes = np.bincount(fragments.ravel(), minlength=count)
-    return RegionGraph(edges, faces, total / np.maximum(faces, 1), sizes)
+    """The graph of fragments (z, y, x) uint32 with ids 1..n in memory."""
+    edges, faces, levels = contacts(fragments, probability, in_plane=in_plane)
+    return RegionGraph(edges, faces, levels, np.bincount(fragments.ravel()))
 
 
 def contract(graph: RegionGraph, assignment: np.ndarray) -> RegionGraph:
     """The graph after fragment i has become region assignment[i] (ids 1..n without gaps)."""
-    count = int(assignment.max()) + 1
-    u, v = assignment[graph.edges[:, 0]], assignment[graph.edges[:, 1]]
-    outer = u != v
-    u, v = u[outer], v[outer]
-    keys = np.minimum(u, v).astype(np.int64) * count + np.maximum(u, v)
-    faces = graph.faces[outer]
-    keys, faces, total = _sum_by_key(keys, faces, faces * graph.boundary[outer])
-    edges = np.stack([keys // count, keys % count], axis=1)
-    sizes = np.bincount(assignment, weights=graph.sizes, minlength=count).astype(np.int64)
-    return RegionGraph(edges, faces, total / np.maximum(faces, 1), sizes)
+    edges, faces, levels = summed(assignment[graph.edges], graph.faces, graph.levels)
+    sizes = np.zeros(int(assignment.max()) + 1, np.int64)
+    np.add.at(sizes, assignment, graph.sizes)
+    return RegionGraph(edges.astype(np.int64), faces, levels, sizes)

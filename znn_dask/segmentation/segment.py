@@ -1,22 +1,25 @@
-"""From a probability map on disk to an object volume on disk."""
+"""From a probability map to objects, block by block; may be interrupted anywhere and run again."""
 
-import os
-import shutil
-import uuid
-from collections.abc import Mapping
-from contextlib import ExitStack
+import functools
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from znn_dask.data.metadata import VoxelSize, multiscales
-from znn_dask.data.volume import create_item
+from znn_dask.data.progress import shown
+from znn_dask.data.pyramid import build_pyramid
+from znn_dask.data.spread import spread
+from znn_dask.inference.store import image_fingerprint
+from znn_dask.kernels.geometry import Triple, box_shape, origin
+from znn_dask.segmentation import store
 from znn_dask.segmentation.agglomerate import Hierarchy, agglomerate
+from znn_dask.segmentation.crew import Crew, assemble
+from znn_dask.segmentation.grid import Grid, triple
+from znn_dask.segmentation.job import Job, Stage
 from znn_dask.segmentation.maps import (
     Kind,
     OpenedMap,
@@ -24,15 +27,22 @@ from znn_dask.segmentation.maps import (
     Region,
     SegmentationError,
     open_map,
-    read_probability,
     resolve_kind,
     resolve_region,
 )
+from znn_dask.segmentation.merging import (
+    BYTES_PER_CONTACT,
+    MERGING_BYTES_PER_VOXEL,
+    contacts_of,
+    merge,
+)
+from znn_dask.segmentation.need import CHUNK, Need, mib
 from znn_dask.segmentation.region_graph import region_graph
-from znn_dask.segmentation.watershed import fragments
+from znn_dask.segmentation.watershed import Landscape, fragments, sampling_of
+from znn_dask.training.progress import duration
 
-_BYTES_PER_VOXEL = 48
-"""Peak of the watershed and the graph, measured; the map itself comes on top."""
+if TYPE_CHECKING:
+    from distributed import Client
 
 DEFAULT_THRESHOLD = {"boundary": 0.5, "affinity": 0.3}
 """Merge threshold by kind of map; best on simulated maps of real tissue with noise."""
@@ -45,8 +55,8 @@ class SegmentationParameters:
     threshold: contacts with a mean boundary probability below it are merged. The default suits
         boundary maps; for affinities, which are not blurred over two voxels, 0.3 is better
         (`DEFAULT_THRESHOLD`).
-    seed_threshold: voxels with a boundary probability below it can seed a fragment.
-    smoothing, spacing: see `watershed.fragments`, in units of the smallest voxel edge.
+    seed_threshold: a voxel with a boundary probability below it is inside a cell.
+    smoothing, spacing: see `watershed.Landscape`, in units of the smallest voxel edge.
     minimum_size: objects of fewer voxels join their best neighbour.
     in_plane: segment every slice by itself.
     """
@@ -69,146 +79,16 @@ class SegmentationParameters:
             if getattr(self, name) < 0:
                 raise SegmentationError(f"{name} {getattr(self, name)} is negative; use 0 or more")
 
-
-class _Stages:
-    """One progress line for a few stages of known share."""
-
-    def __init__(self, show: bool) -> None:
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f} %"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            disable=not show,
-        )
-        self._task = self._progress.add_task("segment", total=1.0)
-
-    def __enter__(self) -> "_Stages":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        self._progress.stop()
-
-    def begin(self, name: str, done: float) -> None:
-        self._progress.update(self._task, description=name, completed=done)
-
-    def advance(self, fraction: float) -> None:
-        self._progress.advance(self._task, fraction)
-
-
-def refuse_beyond_memory(shape: tuple[int, ...], channels: int) -> None:
-    """Raise SegmentationError where a region (z, y, x) cannot be segmented in memory."""
-    from distributed.system import MEMORY_LIMIT
-
-    needed = int(np.prod(shape, dtype=np.int64)) * (_BYTES_PER_VOXEL + 4 * channels)
-    if needed > MEMORY_LIMIT:
-        size = "x".join(str(n) for n in shape)
-        raise SegmentationError(
-            f"segmenting {size} voxels needs about {needed / 2**30:.1f} GiB and this machine has "
-            f"{MEMORY_LIMIT / 2**30:.1f} GiB; give a smaller region, such as region='0:100,:,:'"
-        )
-
-
-def segment_array(
-    probability: Probability,
-    parameters: SegmentationParameters,
-    *,
-    voxel_size: VoxelSize | None = None,
-    threads: int | None = None,
-    stages: _Stages | None = None,
-) -> np.ndarray:
-    """Objects (z, y, x) uint32, ids 1..n, of a probability map in memory."""
-    stages = stages or _Stages(show=False)
-    pieces, hierarchy = build_hierarchy(
-        probability, parameters, voxel_size=voxel_size, threads=threads, stages=stages
-    )
-    return hierarchy.cut(parameters.threshold, parameters.minimum_size)[pieces]
-
-
-def build_hierarchy(
-    probability: Probability,
-    parameters: SegmentationParameters,
-    *,
-    voxel_size: VoxelSize | None = None,
-    threads: int | None = None,
-    stages: _Stages | None = None,
-) -> tuple[np.ndarray, Hierarchy]:
-    """Fragments (z, y, x) uint32 and their merges up to `parameters.threshold`."""
-    stages = stages or _Stages(show=False)
-    stages.begin("watershed", 0.1)
-    pieces = fragments(
-        probability.boundary,
-        seed_threshold=parameters.seed_threshold,
-        smoothing=parameters.smoothing,
-        spacing=parameters.spacing,
-        voxel_size=voxel_size,
-        in_plane=parameters.in_plane,
-        threads=threads,
-        advance=lambda fraction: stages.advance(0.6 * fraction),
-    )
-    stages.begin("contacts", 0.7)
-    graph = region_graph(pieces, probability, in_plane=parameters.in_plane)
-    stages.begin("merging", 0.8)
-    return pieces, agglomerate(graph, parameters.threshold)
-
-
-def write_objects(
-    path: Path,
-    objects: np.ndarray,
-    *,
-    voxel_size: VoxelSize = (1.0, 1.0, 1.0),
-    offset: tuple[int, int, int] = (0, 0, 0),
-    attributes: Mapping[str, Any] | None = None,
-) -> None:
-    """Write objects (z, y, x) as OME-Zarr image with array `0`; replaces `path` by a rename.
-
-    voxel_size: (z, y, x) nm; offset: voxel of the specimen at which the objects begin.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    with ExitStack() as undo:
-        undo.callback(shutil.rmtree, temporary, ignore_errors=True)
-        array = create_item(
-            temporary, "", path.name, objects.shape, np.uint32, voxel_size=voxel_size
-        )
-        step = array.chunks[0]
-        for start in range(0, objects.shape[0], step):
-            array[start : start + step] = objects[start : start + step]
-        metadata = multiscales(path.name, "zyx", voxel_size)
-        translation = [float(o * s) for o, s in zip(offset, voxel_size, strict=True)]
-        metadata["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"].append(
-            {"type": "translation", "translation": translation}
-        )
-        metadata["ome"]["image-label"] = {}
-        zarr.open_group(str(temporary), mode="r+").attrs.update(metadata | dict(attributes or {}))
-        if path.exists():
-            former = path.with_name(f".{path.name}.{uuid.uuid4().hex}.former")
-            os.rename(path, former)
-            undo.callback(shutil.rmtree, former, ignore_errors=True)
-        os.rename(temporary, path)
-
-
-def _output_path(out: str | Path, overwrite: bool) -> Path:
-    text = str(out).removeprefix("file://")
-    if "://" in text:
-        raise SegmentationError(
-            f"{text}: objects are finished by a rename, which object stores lack; "
-            "write to a local path and copy"
-        )
-    path = Path(text)
-    if path.exists() and not overwrite:
-        raise SegmentationError(f"{path} exists already; choose another path or overwrite=True")
-    if path.exists() and not (path / "zarr.json").is_file():
-        raise SegmentationError(f"{path} is no Zarr v3 volume; it will not be replaced")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    def landscape(self, voxel_size: VoxelSize | None) -> Landscape:
+        sampling = sampling_of(voxel_size, self.in_plane)
+        return Landscape(self.seed_threshold, self.smoothing, self.spacing, sampling, self.in_plane)
 
 
 def segment(
     probability: Any,
     out: str | Path,
     *,
+    client: "Client | None" = None,
     kind: Kind = "auto",
     threshold: float | None = None,
     seed_threshold: float = SegmentationParameters.seed_threshold,
@@ -218,70 +98,257 @@ def segment(
     in_plane: bool = False,
     region: Region | str | None = None,
     voxel_size: VoxelSize | None = None,
+    block: Triple | None = None,
+    memory_limit: int | str | None = None,
     threads: int | None = None,
     overwrite: bool = False,
     progress: bool = True,
-) -> Path:
-    """Segment a boundary or affinity map into objects.
+) -> str:
+    """Segment a boundary or affinity map into objects; returns where they are.
 
-    probability: path or URL of a Zarr array or OME-Zarr group, or an array, with axes
-        (c, z, y, x) or (z, y, x). Boundary maps have one channel (boundary) or two (inside,
-        boundary), affinity maps three (x, y, z).
-    out: new OME-Zarr group; its array `0` holds the objects, (z, y, x) uint32, ids 1..n. It
-        appears complete or not at all.
-    region: part of the map to segment, slices z, y, x or text "0:100,:,190:250"; `out` then has
-        the shape of the region and records its offset.
-    voxel_size: (z, y, x) nm, default what the map records.
+    Works block by block, so the map may be larger than memory, and the objects are the same, bit
+    for bit, whatever the blocks, threads or workers. What is finished is recorded: the same call
+    after an interruption goes on from there.
 
-    threshold: default by kind, see `DEFAULT_THRESHOLD`; `best_parameters` finds a better one on
-        a labelled region.
+    Parameters
+    ----------
+    probability
+        Path or URL of a Zarr array or OME-Zarr group, or an array, with axes (c, z, y, x) or
+        (z, y, x). Boundary maps have one channel (boundary) or two (inside, boundary), affinity
+        maps three (x, y, z).
+    out
+        Path or URL of a new OME-Zarr label image; its array `0` holds the objects, (z, y, x)
+        uint32, ids 1..n, lower resolutions follow. It can be opened once it is complete.
+    client
+        Dask client whose workers compute; they must see the same storage. None: threads of this
+        process.
+    kind
+        "boundary" or "affinity"; "auto": affinities when the map has three channels.
+    threshold
+        Contacts with a mean boundary probability below it are merged; default by kind, see
+        `DEFAULT_THRESHOLD`. `best_parameters` finds a better one on a labelled region.
+    seed_threshold
+        A voxel with a boundary probability below it is inside a cell.
+    smoothing, spacing
+        See `watershed.Landscape`; in units of the smallest voxel edge.
+    minimum_size
+        Objects of fewer voxels join their best neighbour.
+    in_plane
+        Segment every slice by itself.
+    region
+        Part of the map to segment, slices z, y, x or text "0:100,:,190:250"; `out` then has the
+        shape of the region and records its offset.
+    voxel_size
+        (z, y, x) nm, default what the map records.
+    block
+        Voxels z, y, x that one task works on, multiples of 64; chosen if None.
+    memory_limit
+        What all blocks under way may take in each process; bytes or such as "4 GB".
+    threads
+        Of this process, where there is no client; one per core if None.
+    overwrite
+        Replace objects that are complete, or were begun with other settings.
+    progress
+        Show a bar on standard error.
 
-    The other settings are those of `SegmentationParameters`. Returns the path written.
-    Raises SegmentationError for a map, region, setting or output path that cannot be used.
+    Raises
+    ------
+    SegmentationError
+        For a map, region, setting or output that cannot be used, where memory does not suffice,
+        and when a block fails.
     """
     opened = open_map(probability)
-    box, size = _placed(opened, region)
-    if threshold is None:
-        threshold = DEFAULT_THRESHOLD[resolve_kind(kind, opened.shape)]
-    parameters = SegmentationParameters(
-        threshold, seed_threshold, smoothing, spacing, minimum_size, in_plane
-    )
-    path = _output_path(out, overwrite)
-    voxel_size = voxel_size or opened.voxel_size
-    with _Stages(progress) as stages:
-        stages.begin("reading", 0.0)
-        values = read_probability(opened, kind, box)
-        objects = segment_array(
-            values, parameters, voxel_size=voxel_size, threads=threads, stages=stages
-        )
-        stages.begin("writing", 0.9)
-        count = int(objects.max())
-        record = {
-            "source": opened.source,
-            "region": [[s.start, s.stop] for s in box],
-            "parameters": asdict(parameters),
-            "objects": count,
-        }
-        oz, oy, ox = opened.offset or (0, 0, 0)
-        offset = (oz + box[0].start, oy + box[1].start, ox + box[2].start)
-        write_objects(
-            path,
-            objects,
-            voxel_size=voxel_size,
-            offset=offset,
-            attributes={"segmentation": record},
-        )
-        stages.begin(f"{count} objects in {size}", 1.0)
-    return path
-
-
-def _placed(opened: OpenedMap, region: Region | str | None) -> tuple[Region, str]:
-    """The region inside the map and its size as text, checked against memory."""
-    if len(opened.shape) not in (3, 4):
-        raise SegmentationError(
-            f"a probability map has axes (c, z, y, x) or (z, y, x), got shape {opened.shape}"
-        )
+    resolved = resolve_kind(kind, opened.shape)
     box = resolve_region(region, opened.shape[-3:])
-    shape = tuple(s.stop - s.start for s in box)
-    refuse_beyond_memory(shape, 1 if len(opened.shape) == 3 else opened.shape[0])
-    return box, "x".join(str(n) for n in shape)
+    if client is not None and not isinstance(opened.array, zarr.Array):
+        raise SegmentationError(
+            "workers cannot read an array of this process; give the path of a Zarr array"
+        )
+    parameters = SegmentationParameters(
+        DEFAULT_THRESHOLD[resolved] if threshold is None else threshold,
+        *(seed_threshold, smoothing, spacing, minimum_size, in_plane),
+    )
+    voxel_size = voxel_size or opened.voxel_size
+    landscape = parameters.landscape(voxel_size)
+    world = triple(box_shape(box))
+    need = Need(world, 1 if len(opened.shape) == 3 else opened.shape[0], landscape)
+    crew = assemble(client, threads, memory_limit)
+
+    folder = store.Folder(_place(out))
+    record = {
+        "source": opened.source,
+        "map": image_fingerprint(opened.array),
+        "kind": resolved,
+        "region": [[s.start, s.stop] for s in box],
+        "voxel_size": list(voxel_size),
+        "parameters": asdict(parameters),
+    }
+    begun = _begun(folder, record, overwrite)
+    if begun is not None and block is None and "block" in begun:
+        block = triple(begun["block"])
+    grid = Grid(
+        world, need.choose(crew.threads, crew.memory) if block is None else need.checked(block)
+    )
+    if begun is not None and begun.get("block", list(grid.block)) != list(grid.block):
+        raise SegmentationError(
+            f"{folder.place} was begun with blocks of {tuple(begun['block'])} but this run has "
+            f"{grid.block}: give the same, another output path, or overwrite"
+        )
+    lanes = need.lanes(grid.block, crew.threads, crew.memory)
+    if store.finished_record(folder) is None:
+        store.write_record(folder, record | {"block": list(grid.block)})
+        job = _job(opened, resolved, origin(box), grid, landscape, folder)
+        title = f"{Path(folder.place).name}, blocks"
+        if progress:
+            crew.say(_forecast(need, grid, lanes, crew))
+        steps = _steps(job, crew, lanes, parameters, progress)
+        done = sum(len(job.parts.done(stage)) for stage in ("named", "contacts", "written"))
+        for _ in shown(steps, title, 3 * len(grid), "blocks", progress, done=done):
+            pass
+        objects = store.merged_objects(folder)
+        _complete(folder, voxel_size, _offset(opened, box), record | {"objects": objects})
+    build_pyramid(folder.place, "mode", client=client, threads=lanes, progress=progress)
+    folder.remove(store.RECORD)
+    return folder.place
+
+
+def _steps(
+    job: Job, crew: Crew, lanes: int, parameters: SegmentationParameters, progress: bool
+) -> Iterator[int]:
+    """Yield every block of every stage when it is done."""
+
+    def stage(name: Stage) -> Iterable[int]:
+        missing = sorted(set(range(len(job.grid))) - job.parts.done(name))
+        work = functools.partial(_run, job, name)
+        return spread(work, missing, name=f"segment-{name}", client=crew.client, threads=lanes)
+
+    yield from stage("named")
+    yield from stage("contacts")
+    if store.merged_objects(job.parts.folder) is None:
+        contacts = contacts_of(job.parts, len(job.grid))
+        crew.hold(contacts * BYTES_PER_CONTACT, f"merging {contacts:,} contacts")
+        if progress:
+            crew.say(f"merging {contacts:,} contacts in this process")
+        objects = merge(job.parts, len(job.grid), parameters.threshold, parameters.minimum_size)
+        store.write_merged(job.parts.folder, objects)
+    yield from stage("written")
+
+
+def _run(job: Job, stage: Stage, index: int) -> None:
+    job.run(stage, index)
+
+
+def _job(
+    opened: OpenedMap,
+    kind: Any,
+    corner: Triple,
+    grid: Grid,
+    landscape: Landscape,
+    folder: store.Folder,
+) -> Job:
+    chunks = tuple(min(CHUNK, n) for n in grid.world)
+    return Job(
+        opened,
+        kind,
+        corner,
+        grid,
+        landscape,
+        store.Parts(folder),
+        fragments=store.open_array(folder, store.FRAGMENTS, grid.world, chunks),
+        objects=store.open_array(folder, "0", grid.world, chunks),
+    )
+
+
+def _begun(folder: store.Folder, record: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """What an earlier run with the same settings has recorded; None where there is nothing.
+
+    Raises SegmentationError where something else is, unless it may be overwritten.
+    """
+    begun = store.read_record(folder)
+    complete = store.finished_record(folder)
+    found = begun if complete is None else complete
+    if found is None:
+        if not folder.names():
+            return None
+        if folder.get("zarr.json") is None or not overwrite:
+            raise SegmentationError(
+                f"{folder.place} exists already and is no segmentation"
+                + ("; choose another path" if overwrite else "; choose another path or overwrite")
+            )
+    elif not (complete is not None and overwrite):
+        differing = list(store.differences(found, record))
+        if not differing:
+            return found
+        if not overwrite:
+            name, old, new = differing[0]
+            raise SegmentationError(
+                f"{folder.place} exists already with {name} {old}, and this run has {new}; "
+                "choose another path or overwrite"
+            )
+    store.clear(folder)
+    return None
+
+
+def _forecast(need: Need, grid: Grid, lanes: int, crew: Crew) -> str:
+    size = "x".join(str(n) for n in grid.block)
+    threads = lanes * crew.processes
+    merging = MERGING_BYTES_PER_VOXEL * float(np.prod(grid.world, dtype=np.int64))
+    seconds = need.seconds(grid) / min(threads, len(grid))
+    return (
+        f"block {size}, {len(grid)} of them, {need.waste(grid):.0%} of the work on halos; "
+        f"predicted {duration(seconds)} on {threads} threads, "
+        f"{mib(lanes * need.bytes(grid.block))} "
+        f"in each process, then about {mib(merging)} here to merge"
+    )
+
+
+def _complete(
+    folder: store.Folder, voxel_size: VoxelSize, offset: Triple, record: dict[str, Any]
+) -> None:
+    """Write the metadata of the image, which makes it one."""
+    metadata = multiscales(Path(folder.place).name, "zyx", voxel_size)
+    translation = [float(o * s) for o, s in zip(offset, voxel_size, strict=True)]
+    metadata["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"].append(
+        {"type": "translation", "translation": translation}
+    )
+    metadata["ome"]["image-label"] = {}
+    zarr.create_group(folder.place, attributes=metadata | {"segmentation": record}, zarr_format=3)
+
+
+def _offset(opened: OpenedMap, box: Region) -> Triple:
+    return triple(o + s.start for o, s in zip(opened.offset or (0, 0, 0), box, strict=True))
+
+
+def _place(out: str | Path) -> str:
+    text = str(out).removeprefix("file://").rstrip("/")
+    return text if "://" in text else str(Path(text).absolute())
+
+
+def segment_array(
+    probability: Probability,
+    parameters: SegmentationParameters,
+    *,
+    voxel_size: VoxelSize | None = None,
+) -> np.ndarray:
+    """Objects (z, y, x) uint32, ids 1..n, of a probability map in memory, as `segment` does."""
+    pieces, hierarchy = build_hierarchy(probability, parameters, voxel_size=voxel_size)
+    return hierarchy.cut(parameters.threshold, parameters.minimum_size)[pieces]
+
+
+def build_hierarchy(
+    probability: Probability,
+    parameters: SegmentationParameters,
+    *,
+    voxel_size: VoxelSize | None = None,
+) -> tuple[np.ndarray, Hierarchy]:
+    """Fragments (z, y, x) uint32 and their merges up to `parameters.threshold`."""
+    pieces = fragments(
+        probability.boundary,
+        seed_threshold=parameters.seed_threshold,
+        smoothing=parameters.smoothing,
+        spacing=parameters.spacing,
+        voxel_size=voxel_size,
+        in_plane=parameters.in_plane,
+    )
+    graph = region_graph(pieces, probability, in_plane=parameters.in_plane)
+    return pieces, agglomerate(graph, parameters.threshold)

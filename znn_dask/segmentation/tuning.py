@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 
 from znn_dask.data.metadata import VoxelSize
+from znn_dask.kernels.geometry import box_shape
 from znn_dask.segmentation.alignment import aligned
-from znn_dask.segmentation.components import ComponentStream
-from znn_dask.segmentation.contingency import Contingency, ContingencyStream
+from znn_dask.segmentation.components import components
+from znn_dask.segmentation.contingency import counted
+from znn_dask.segmentation.crew import assemble
+from znn_dask.segmentation.grid import triple
 from znn_dask.segmentation.maps import (
     Kind,
     OpenedMap,
@@ -19,12 +22,9 @@ from znn_dask.segmentation.maps import (
     read_probability,
     resolve_kind,
 )
+from znn_dask.segmentation.need import Need
 from znn_dask.segmentation.scores import Scores, scores_from_table
-from znn_dask.segmentation.segment import (
-    SegmentationParameters,
-    build_hierarchy,
-    refuse_beyond_memory,
-)
+from znn_dask.segmentation.segment import SegmentationParameters, build_hierarchy
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,18 @@ def best_parameters(
 ) -> Search:
     """Try a grid of merge and seed thresholds on a labelled region; least adapted Rand error wins.
 
-    probability: as for `segment`; labels: as for `evaluate`, placed alike.
-    region: the training part of the labels, slices z, y, x or text. Choose it apart from what is
-        later scored.
-    start: the parameters that are not searched. One watershed and one agglomeration per seed
-    threshold serve all merge thresholds, so more of these cost little.
+    Parameters
+    ----------
+    probability
+        As for `segment`.
+    labels
+        As for `evaluate`, placed alike.
+    region
+        The training part of the labels, slices z, y, x or text. Choose it apart from what is later
+        scored.
+    start
+        The parameters that are not searched. One watershed and one agglomeration per seed threshold
+        serve all merge thresholds, so more of these cost little.
     """
     start = start or SegmentationParameters()
     opened, truth = open_map(probability), open_map(labels)
@@ -63,7 +70,8 @@ def best_parameters(
         raise SegmentationError("no threshold to try; give at least one of each kind")
     resolved = resolve_kind(kind, opened.shape)
     map_box, box = aligned(opened, truth, region)
-    refuse_beyond_memory(tuple(s.stop - s.start for s in box), 3)
+    need = Need(triple(box_shape(box)), 3, start.landscape(opened.voxel_size))
+    need.lanes(need.world, 1, assemble(None, 1, None).memory)
     values = read_probability(opened, resolved, map_box)
     wanted = _truth(truth, box, start.in_plane, relabel_components, dust)
     voxel_size = voxel_size or opened.voxel_size
@@ -72,9 +80,7 @@ def best_parameters(
     for seed_threshold in seed_thresholds:
         widest = replace(start, seed_threshold=seed_threshold, threshold=max(thresholds))
         pieces, hierarchy = build_hierarchy(values, widest, voxel_size=voxel_size)
-        stream = ContingencyStream()
-        stream.add(pieces, wanted)
-        table: Contingency = stream.table()
+        table = counted(pieces, wanted)
         for threshold in thresholds:
             objects = hierarchy.cut(threshold, start.minimum_size)
             scores = scores_from_table(table.map(objects=objects), wanted.size)
@@ -88,8 +94,7 @@ def _truth(labels: OpenedMap, box: Region, in_plane: bool, relabel: bool, dust: 
     values = np.asarray(labels.array[box])
     if not (relabel or in_plane):
         return values
-    parts = ComponentStream("slices" if in_plane else "volume")
-    provisional = parts.add(values)
-    final, sizes = parts.finish()
-    result: np.ndarray = np.where(sizes[final] < dust, 0, final)[provisional]
+    parts = components(values, in_plane)
+    sizes = np.bincount(parts.ravel())
+    result: np.ndarray = np.where(sizes[parts] < dust, 0, parts)
     return result

@@ -6,8 +6,8 @@ _EXAMPLE = """\
 # Keys that are commented out show their default.
 
 [network]
-file = "network.znn"            # a .znn file; or instead:
-# zoo = "vd2d3d"                # a network that comes with znn-dask, by name
+file = "network.znn"            # a .znn file; leave it out for one of the zoo
+# zoo = "vd2d3d"                # a network of the zoo, by name
 # output_function = "auto"      # auto: what the loss needs (softmax: linear, binomial:
                                 # forward_logistics); keep: what the network file says
 # seed_from = "old/checkpoints" # fine-tuning: start from the parameters of another training,

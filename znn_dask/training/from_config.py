@@ -15,7 +15,6 @@ from znn_dask.taskgraph.plan_file import read_plan
 from znn_dask.training.checkpoint import CheckpointState, list_checkpoints, load_checkpoint
 from znn_dask.training.config import Config, ConfigError
 from znn_dask.training.config_schema import DataSection, VolumeEntry
-from znn_dask.training.figure import learning_curve_png
 from znn_dask.training.initial import initial_parameters
 from znn_dask.training.objective import objective
 from znn_dask.training.seeding import seed_parameters
@@ -105,6 +104,8 @@ def finished(trainer: Trainer, config: Config) -> bool:
 
 def save_curve(trainer: Trainer | CheckpointState, folder: str) -> str:
     """Write the learning curve beside the checkpoints, as picture and JSON; returns the picture."""
+    from znn_dask.training.figure import learning_curve_png  # slow to import, for a picture
+
     picture = f"{folder}/learning-curve.png"
     title = f"{trainer.step:,} updates, loss {trainer.loss}"
     with fsspec.open(picture, "wb") as file:

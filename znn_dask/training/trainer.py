@@ -113,6 +113,17 @@ class Trainer:
         Further arguments of `PatchSampler`: region, validation_region, border, augment, balance,
         preprocessing, images, labels, mask.
 
+    Attributes
+    ----------
+    step
+        Updates made.
+    checkpoint
+        Path or URL of the last checkpoint, None before the first.
+    curve
+        The learning curve: `curve.train` and `curve.validation`.
+    plan
+        How an update runs.
+
     Raises
     ------
     ValueError, NetworkError, VolumeError, PlanError
@@ -325,8 +336,7 @@ class Trainer:
                 self._save()
         if self.step < updates:
             self._watchers.message(
-                f"stopped after update {self.step:,} of {updates:,}, with a checkpoint; "
-                "fit goes on from there"
+                f"stopped after update {self.step:,} of {updates:,}, with a checkpoint to go on from"
             )
 
     def _keep(self, parameters: Parameters, momenta: Parameters, *, checkpoint: bool) -> None:
