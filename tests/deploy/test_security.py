@@ -1,5 +1,6 @@
 """Nothing of ours listens to strangers, and wrong certificates are one line."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -152,6 +153,8 @@ def refusal(address: str) -> str:
         connect(address)
     text = str(error.value)
     assert "\n" not in text
+    del error
+    gc.collect()  # Dask's failed clients can block the next one that starts, for 10 s
     return text
 
 
