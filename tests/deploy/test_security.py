@@ -1,6 +1,6 @@
 """Nothing of ours listens to strangers, and wrong certificates are one line."""
 
-import warnings
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -153,6 +153,8 @@ def refusal(address: str) -> str:
         connect(address)
     text = str(error.value)
     assert "\n" not in text
+    del error
+    gc.collect()  # Dask's failed clients can block the next one that starts, for 10 s
     return text
 
 
@@ -215,6 +217,8 @@ def test_that_of_the_scheduler_has_expired(schedulers: dict[str, str], certifica
     assert "the certificate of the scheduler has expired" in text
 
 
+# When the other side speaks first, Dask forgets the socket.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_tls_there(schedulers: dict[str, str], certificates: Path) -> None:
     address = schedulers["plain"]
     with configured(certificates):
@@ -225,9 +229,7 @@ def test_no_tls_there(schedulers: dict[str, str], certificates: Path) -> None:
 def test_a_stranger_on_the_way_is_warned_of(
     schedulers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        connect(schedulers["plain"]).close()
+    connect(schedulers["plain"]).close()  # on loopback without one: warnings are errors here
     monkeypatch.setattr("znn_dask.cluster.security.beyond_loopback", lambda address: True)
     with pytest.warns(ClusterWarning, match="is not encrypted: whoever reaches it"):
         connect(schedulers["plain"]).close()

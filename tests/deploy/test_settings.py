@@ -1,6 +1,7 @@
 """deploy/dask.yaml: its keys exist in Dask, and processes of their own take them."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,9 +38,14 @@ def test_it_is_the_only_file_with_settings_of_dask() -> None:
 
 
 @pytest.mark.cluster
-def test_a_scheduler_without_certificates_does_not_start(processes: Processes) -> None:
+def test_a_scheduler_without_certificates_does_not_start(
+    processes: Processes, tmp_path: Path
+) -> None:
+    folder = tmp_path / "settings"  # packages of Dask leave a template where DASK_CONFIG points
+    folder.mkdir()
+    shutil.copy(DEPLOY / "dask.yaml", folder)
     command = ["dask", "scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0"]
-    done = processes.run(command, DASK_CONFIG=str(DEPLOY))
+    done = processes.run(command, DASK_CONFIG=str(folder))
     assert done.returncode == 1
     assert "TLS expects a `ssl_context` argument" in done.stderr
     assert "Scheduler at" not in done.stderr

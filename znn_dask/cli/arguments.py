@@ -128,10 +128,13 @@ def connect(scheduler: str) -> "Client":
     from znn_dask.cluster.security import check_connecting, open_to_strangers, why_refused
 
     check_connecting(scheduler)
+    client = Client.__new__(Client)  # so that it can be closed when its constructor fails
     try:
         with dask.config.set(SETTINGS):  # by default a client keeps its last thousand messages
-            client = Client(scheduler, timeout=20)
+            client.__init__(scheduler, timeout=20)
     except (OSError, RuntimeError, ValueError) as error:
+        # Left to the garbage collector, it closes in any thread, also in one that Dask waits for.
+        client.close()
         refused = why_refused(scheduler, error)
         if refused:
             raise OSError(f"no connection to the scheduler at {scheduler}: {refused}") from error
