@@ -3,8 +3,10 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +32,16 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 CROWDED = {"cli", "cluster", "dashboard", "deploy", "docs", "jobs", "notebooks", "training"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where pytest runs in several processes, one of them takes all tests that start others.
+class OneForClusters(LoadScopeScheduling):
+    """Of the processes that pytest runs in, one takes all tests of crowded rooms.
 
     Two clusters at a time would wait for each other's processors longer than the tests wait.
     """
-    for item in items:
-        room = item.path.relative_to(Path(__file__).parent).parts[0]
-        if room in CROWDED or item.get_closest_marker("cluster"):
-            item.add_marker(pytest.mark.xdist_group("clusters"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "clusters" if Path(file).parent.name in CROWDED else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneForClusters:
+    return OneForClusters(config, log)

@@ -5,6 +5,7 @@ snapshot, under new keys; so it does, with nothing lost, where workers came or l
 never the way back, and `cut` ends it from time to time.
 """
 
+import asyncio
 import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError
@@ -225,23 +226,31 @@ class Session:
         WorkerLostError
             If a worker of the session is gone: Dask would wait for its address to come back.
         """
-        while True:
-            try:
-                return future.result(timeout=_LOOK_SECONDS)
-            except TimeoutError:
-                if future.status == "error" and isinstance(future.exception(), TimeoutError):
-                    raise  # its own; any other may have come just now
-            except TaskError as error:
-                # In one process the scheduler keeps this very object for as long as somebody holds
-                # the future; with a traceback it would hold the future, and all the caller has.
-                error.__traceback__ = None
-                raise TaskError(*error.args) from error.__cause__
-            try:
-                present = present_workers(self.client)
-            except OSError as error:
-                raise WorkerLostError(str(error)) from error
-            if gone := [address for address in self.workers if address not in present]:
-                raise WorkerLostError(f"worker {gone[0]} has left the cluster")
+        # One wait for all looks: `future.result(timeout)` would cancel its own at every look, and
+        # one that is cancelled as it ends fails inside Dask, or is heard of when Python exits.
+        gathered = self.client.gather(future, asynchronous=True)
+        waiting = asyncio.run_coroutine_threadsafe(gathered, self.client.loop.asyncio_loop)
+        try:
+            while True:
+                try:
+                    return waiting.result(_LOOK_SECONDS)
+                except TimeoutError:
+                    if waiting.done() and isinstance(waiting.exception(), TimeoutError):
+                        raise  # its own; any other may have come just now
+                except TaskError as error:
+                    # In one process the scheduler keeps this very object for as long as somebody
+                    # holds the future; with a traceback it would hold the future, and all the
+                    # caller has.
+                    error.__traceback__ = None
+                    raise TaskError(*error.args) from error.__cause__
+                try:
+                    present = present_workers(self.client)
+                except OSError as error:
+                    raise WorkerLostError(str(error)) from error
+                if gone := [address for address in self.workers if address not in present]:
+                    raise WorkerLostError(f"worker {gone[0]} has left the cluster")
+        finally:
+            waiting.cancel()
 
     def close(self) -> None:
         """Drop everything this epoch holds on the cluster."""
