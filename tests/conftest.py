@@ -28,8 +28,8 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-# Rooms whose tests start schedulers, workers, kernels or browsers, nearly all of them.
-CROWDED = {"cli", "cluster", "dashboard", "deploy", "docs", "jobs", "notebooks", "training"}
+# Rooms whose tests start schedulers, workers, kernels or browsers, most of them.
+CROWDED = {"cluster", "dashboard", "deploy", "jobs", "notebooks", "training"}
 
 
 class OneForClusters(LoadScopeScheduling):

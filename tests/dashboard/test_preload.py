@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -67,8 +68,11 @@ def test_prometheus_metrics_stand_beside_those_of_dask(client: Client, base: str
 def test_messages_that_nobody_understands_harm_nothing(client: Client, base: str) -> None:
     tell(client, {"kind": "poem"})
     client.log_event(TOPIC, "no dictionary")
-    assert json.loads(get(f"{base}/znn.json"))["workers"]
     assert client.submit(int, 1).result() == 1
+    deadline = time.monotonic() + 30  # the worker's first figures come with a heartbeat
+    while not json.loads(get(f"{base}/znn.json"))["workers"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_an_error_of_the_page_is_one_of_the_page_only(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from object_stores import forget_connections
 
 from znn_dask.cluster.local import local_cluster
 from znn_dask.data import importing, pyramid
@@ -39,6 +40,7 @@ def endpoint() -> Iterator[str]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         yield f"http://{host}:{port}"
     server.stop()
+    forget_connections()
 
 
 @pytest.fixture

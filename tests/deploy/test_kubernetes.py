@@ -89,7 +89,7 @@ def model_errors(value: Any, kind: str, where: str = "") -> Iterator[str]:
     """What the models of the Kubernetes API, generated from its schema, do not know."""
     from kubernetes.client import models
 
-    container = re.fullmatch(r"List\[(.+)\]|Dict\[str, (.+)\]", kind)
+    container = re.fullmatch(r"[Ll]ist\[(.+)\]|[Dd]ict\[str, (.+)\]", kind)
     if container and container[1]:
         if not isinstance(value, list):
             yield f"{where}: {value!r} is no list"

@@ -20,7 +20,8 @@ def image(tmp_path):
 
 
 def test_one_line_before_and_one_after(tmp_path, image, capsys):
-    predict(boundary_state(), image, tmp_path / "o", block=(5, 26, 16), memory_limit="64 MB")
+    how = {"block": (5, 26, 16), "pyramid": False}
+    predict(boundary_state(), image, tmp_path / "o", memory_limit="64 MB", **how)
     before, after = capsys.readouterr().err.splitlines()
     found = re.fullmatch(
         r"block 5,26,16, 10 of them, (\d+)% of the work on halos; predicted [\d.]+ [kM]?voxels/s, "
@@ -33,7 +34,7 @@ def test_one_line_before_and_one_after(tmp_path, image, capsys):
     assert mib < 64
     assert patches >= 1
     assert re.fullmatch(r"measured [\d.]+ [kM]?voxels/s, .+", after)
-    predict(boundary_state(), image, tmp_path / "o", block=(5, 26, 16))
+    predict(boundary_state(), image, tmp_path / "o", **how)
     assert capsys.readouterr().err == ""  # nothing is missing
 
 

@@ -1,7 +1,9 @@
+import uuid
 from collections.abc import Iterator
 
 import fsspec
 import pytest
+from object_stores import forget_connections
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +21,8 @@ def bucket() -> Iterator[str]:
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")  # for other processes
         # For this one, where file systems of another server of an earlier test may be cached.
         patch.setitem(fsspec.config.conf, "s3", {"endpoint_url": f"http://{host}:{port}"})
-        fsspec.filesystem("s3").mkdir("bucket")
-        yield "s3://bucket"
+        name = f"jobs-{uuid.uuid4()}"  # all servers of one process have the same buckets
+        fsspec.filesystem("s3").mkdir(name)
+        yield f"s3://{name}"
     server.stop()
+    forget_connections()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import distributed
 import numpy as np
 import pytest
 import yaml
@@ -119,7 +120,7 @@ def test_from_submission_to_a_map(
 def test_cancel_leaves_a_checkpoint_and_resume_goes_on(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    longer = ("training.updates=600", "training.checkpoint_every=600")
+    longer = ("training.updates=4000", "training.checkpoint_every=4000")
     plain = znn.submit(site.config, site.client, overrides=longer)
     job = znn.submit(site.config, site.client, overrides=longer)
     waiting = znn.submit(site.config, site.client, overrides=FOREVER)
@@ -290,11 +291,11 @@ def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_an_unreachable_scheduler(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    import distributed
+    class Hasty(distributed.Client):
+        def __init__(self, address: str, timeout: int) -> None:
+            super().__init__(address, timeout=1)
 
-    monkeypatch.setattr(
-        "distributed.Client", lambda address, timeout: distributed.client.Client(address, timeout=1)
-    )
+    monkeypatch.setattr("distributed.Client", Hasty)
     code, _, said = run(capsys, "jobs", "--scheduler", "tcp://127.0.0.1:1")
     assert code == 2
     assert "no Dask scheduler answers at tcp://127.0.0.1:1" in said
