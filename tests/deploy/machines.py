@@ -44,7 +44,7 @@ eta = 0.01
 """
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it took too long"
