@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
+from real_cluster import wait_until as wait_some_seconds
 from small_network import NETWORK
 
 from znn_dask.cluster.certificates import make_certificates
@@ -45,10 +45,8 @@ eta = 0.01
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)
+    """Patiently: clusters here start from scripts, several processes at a time."""
+    wait_some_seconds(condition, seconds)
 
 
 def cluster_folder(folder: Path, *, at: Path | None = None) -> Path:
